@@ -1,0 +1,202 @@
+package sqldb
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync/atomic"
+)
+
+// Dialect is the SQL engine behind a DB.
+type Dialect int
+
+// The engines.
+const (
+	SQLite Dialect = iota
+	Postgres
+)
+
+func (d Dialect) String() string {
+	if d == Postgres {
+		return "postgres"
+	}
+	return "sqlite"
+}
+
+// ErrCommitUnknown says that the connection broke while COMMIT was under way: the transaction is
+// either wholly there or not at all, and the caller must look.
+var ErrCommitUnknown = errors.New("sqldb: the outcome of the commit is unknown")
+
+// ErrFull says that the database has no room to write. Reads go on.
+var ErrFull = errors.New("sqldb: no space left for the database")
+
+// Options say which database to open.
+type Options struct {
+	// URL is "postgres://…", or "sqlite:" and the path of a file, which is made when absent.
+	URL    string
+	Logger *slog.Logger
+	// Conns bounds the connections to PostgreSQL, or the reading ones of SQLite; 0: 16, or 4.
+	Conns int
+}
+
+// DB is an open database. Its methods may be called from any goroutine.
+type DB struct {
+	dialect Dialect
+	log     *slog.Logger
+	engine  engine
+	stats   counters
+}
+
+// engine is what the two databases do differently.
+type engine interface {
+	write(ctx context.Context, urgent bool, f func(conn) error) error
+	read(ctx context.Context, f func(conn) error) error
+	pool() *sql.DB // for migrations
+	close() error
+}
+
+// conn runs statements inside a transaction.
+type conn interface {
+	exec(ctx context.Context, query string, args []any) (sql.Result, error)
+	query(ctx context.Context, query string, args []any) (*sql.Rows, error)
+}
+
+type counters struct{ commits, rollbacks, reads atomic.Int64 }
+
+// Stats counts what was done since the start.
+type Stats struct{ Commits, Rollbacks, Reads int64 }
+
+// Stats is a snapshot of the counters.
+func (db *DB) Stats() Stats {
+	return Stats{Commits: db.stats.commits.Load(), Rollbacks: db.stats.rollbacks.Load(), Reads: db.stats.reads.Load()}
+}
+
+// Open connects to the database, or makes it (SQLite). Close ends it.
+func Open(ctx context.Context, o Options) (*DB, error) {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	db := &DB{log: o.Logger}
+	var err error
+	switch {
+	case strings.HasPrefix(o.URL, "postgres://"), strings.HasPrefix(o.URL, "postgresql://"):
+		db.dialect = Postgres
+		db.engine, err = openPostgres(ctx, o)
+	case strings.HasPrefix(o.URL, "sqlite:"):
+		db.dialect = SQLite
+		db.engine, err = openSQLite(ctx, strings.TrimPrefix(o.URL, "sqlite:"), o)
+	default:
+		return nil, errors.New("sqldb: the database URL must begin with postgres:// or sqlite:")
+	}
+	if err != nil {
+		return nil, err
+	}
+	return db, nil
+}
+
+// Close ends all connections. No method may be running or be called after.
+func (db *DB) Close() error { return db.engine.close() }
+
+// Dialect tells the engine.
+func (db *DB) Dialect() Dialect { return db.dialect }
+
+// Pool is the database/sql view that migrations run on; nothing else uses it.
+func (db *DB) Pool() *sql.DB { return db.engine.pool() }
+
+// InTx runs f in a writing transaction and commits it, or rolls back if f fails or panics.
+// On nil, all that f wrote is durable and its AfterCommit functions have run.
+// On PostgreSQL the isolation is READ COMMITTED.
+func (db *DB) InTx(ctx context.Context, f func(*Tx) error) error { return db.inTx(ctx, false, f) }
+
+// InTxUrgent is InTx for what people wait for: on SQLite it goes before every InTx that waits.
+func (db *DB) InTxUrgent(ctx context.Context, f func(*Tx) error) error { return db.inTx(ctx, true, f) }
+
+func (db *DB) inTx(ctx context.Context, urgent bool, f func(*Tx) error) error {
+	tx := &Tx{Dialect: db.dialect}
+	err := db.engine.write(ctx, urgent, func(c conn) error {
+		tx.conn = c
+		return f(tx)
+	})
+	if err != nil {
+		db.stats.rollbacks.Add(1)
+		return err
+	}
+	db.stats.commits.Add(1)
+	for _, after := range tx.after {
+		after()
+	}
+	return nil
+}
+
+// Read runs f on one snapshot that no writer holds up. f cannot write.
+func (db *DB) Read(ctx context.Context, f func(*Tx) error) error {
+	db.stats.reads.Add(1)
+	return db.engine.read(ctx, func(c conn) error { return f(&Tx{Dialect: db.dialect, conn: c}) })
+}
+
+// Tx is a transaction under way; it belongs to one goroutine.
+type Tx struct {
+	Dialect Dialect
+
+	conn  conn
+	after []func()
+}
+
+// AfterCommit has f run once the transaction is durable; it never runs if that fails. f must not
+// fail and must not wait, and no lock of the database is held while it runs.
+func (tx *Tx) AfterCommit(f func()) { tx.after = append(tx.after, f) }
+
+// Exec runs a statement and returns how many rows it changed.
+func (tx *Tx) Exec(ctx context.Context, query string, args ...any) (int64, error) {
+	res, err := tx.conn.exec(ctx, query, args)
+	if err != nil {
+		return 0, err
+	}
+	return res.RowsAffected()
+}
+
+// Query runs a statement that returns rows; the caller closes them, or uses Each.
+func (tx *Tx) Query(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
+	return tx.conn.query(ctx, query, args)
+}
+
+// Each runs a statement and calls scan for each row.
+func (tx *Tx) Each(ctx context.Context, scan func(*sql.Rows) error, query string, args ...any) error {
+	return each(ctx, tx.conn, scan, query, args)
+}
+
+// One runs a statement and scans its first row into dest; found is false when there is none.
+func (tx *Tx) One(ctx context.Context, dest []any, query string, args ...any) (found bool, err error) {
+	err = each(ctx, tx.conn, func(rows *sql.Rows) error {
+		if found {
+			return nil
+		}
+		found = true
+		return rows.Scan(dest...)
+	}, query, args)
+	return found, err
+}
+
+func each(ctx context.Context, c conn, scan func(*sql.Rows) error, query string, args []any) error {
+	rows, err := c.query(ctx, query, args)
+	if err != nil {
+		return err
+	}
+	for rows.Next() {
+		if err := scan(rows); err != nil {
+			return errors.Join(err, rows.Close())
+		}
+	}
+	return errors.Join(rows.Err(), rows.Close())
+}
+
+// rolledBack joins what went wrong with what went wrong while undoing it.
+func rolledBack(err, undo error) error {
+	if undo == nil {
+		return err
+	}
+	return fmt.Errorf("%w (and the rollback: %w)", err, undo)
+}
