@@ -1,0 +1,73 @@
+package engineio
+
+import (
+	"log/slog"
+	"time"
+)
+
+// Options configures a [Server]. The zero value of a field means its default.
+type Options struct {
+	// Path is where the server answers; it ends in a slash. Default "/engine.io/".
+	Path string
+
+	// PingInterval is the time from a pong (or the handshake) to the next ping. Default 25 s.
+	PingInterval time.Duration
+	// PingTimeout is how long a pong may take before the connection is closed. Default 20 s.
+	PingTimeout time.Duration
+	// UpgradeTimeout is how long a client may take to complete an upgrade that it began. Default 10 s.
+	UpgradeTimeout time.Duration
+
+	// MaxPayload is the largest message over WebSocket and the largest body of a POST, in bytes. Default 1,000,000.
+	// The body of a poll's response also stays within it, unless a single frame is larger.
+	MaxPayload int
+	// PayloadPacketsMax bounds the packets in the body of one POST. Default 10,000.
+	PayloadPacketsMax int
+	// FragmentsMax bounds the frames of one WebSocket message. Default 1,024.
+	FragmentsMax int
+	// MessageTimeout is how long one message, or the body of one POST, may take to arrive, from its first byte. Default 30 s.
+	MessageTimeout time.Duration
+
+	// QueueBytesMax bounds what waits to be written to one connection; one that exceeds it is closed. Default 1 MiB.
+	QueueBytesMax int
+	// WriteTimeout is how long what was taken from the queue may stay unwritten before the connection is closed. Default 10 s.
+	WriteTimeout time.Duration
+
+	// AllowedOrigins lists the values of the Origin header that may connect, such as "https://chat.example.com". Empty: all, without credentials.
+	// It governs both transports. A request without Origin does not come from another site's page and is allowed, as is the server's own origin.
+	AllowedOrigins []string
+
+	// SIDPrefix stands at the front of every session id, so that a balancer or another node can find the owner of a polling request.
+	// Letters, digits, '-', '_' and '.' only.
+	SIDPrefix string
+
+	// ShutdownSpread is the time over which Server.Shutdown closes the connections, so that their clients do not come back all at once.
+	// Default 0: at once.
+	ShutdownSpread time.Duration
+
+	// Logger hears of panics. Default: discards.
+	Logger *slog.Logger
+}
+
+func (o Options) withDefaults() Options {
+	setDefault(&o.Path, "/engine.io/")
+	setDefault(&o.PingInterval, 25*time.Second)
+	setDefault(&o.PingTimeout, 20*time.Second)
+	setDefault(&o.UpgradeTimeout, 10*time.Second)
+	setDefault(&o.MaxPayload, 1_000_000)
+	setDefault(&o.PayloadPacketsMax, 10_000)
+	setDefault(&o.FragmentsMax, 1024)
+	setDefault(&o.MessageTimeout, 30*time.Second)
+	setDefault(&o.QueueBytesMax, 1<<20)
+	setDefault(&o.WriteTimeout, 10*time.Second)
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	return o
+}
+
+func setDefault[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}

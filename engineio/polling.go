@@ -1,0 +1,235 @@
+package engineio
+
+import (
+	"bytes"
+	"encoding/base64"
+	"errors"
+	"io"
+	"mime"
+	"net/http"
+	"strconv"
+	"time"
+	"unicode/utf8"
+)
+
+// separator stands between the packets of a payload (protocol 4, "HTTP long-polling").
+const separator = '\x1e'
+
+// probedPoll is how long a poll may wait once a WebSocket has been probed: long enough not to run in circles.
+const probedPoll = 100 * time.Millisecond
+
+func (s *Server) openPolling(w http.ResponseWriter, r *http.Request) {
+	c := s.newConn(r, wsConn{})
+	if c == nil {
+		refuse(w, r, shuttingDown)
+		return
+	}
+	c.opened()
+	c.respond(w, "text/plain; charset=UTF-8", []byte(s.openPacket(c, `"websocket"`)))
+}
+
+// respond writes the answer to a poll or a POST.
+func (c *Conn) respond(w http.ResponseWriter, contentType string, body []byte) {
+	h := w.Header()
+	h.Set("Content-Type", contentType)
+	h.Set("Cache-Control", "no-store")
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	// A server that cannot set deadlines has its own; a write that fails is found by the missing pong.
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(c.srv.opts.WriteTimeout))
+	_, _ = w.Write(body)
+}
+
+// servePoll answers a poll when there is something to send, or to say.
+func (c *Conn) servePoll(w http.ResponseWriter, r *http.Request) {
+	c.mu.Lock()
+	now := c.srv.now()
+	switch {
+	case c.state == stateClosed:
+		c.mu.Unlock()
+		refuse(w, r, unknownSID)
+		return
+	case c.state == stateOpen && c.isOverdue(now):
+		c.mu.Unlock()
+		c.look(now)
+		refuse(w, r, unknownSID)
+		return
+	case c.ws.nc != nil:
+		c.mu.Unlock()
+		refuse(w, r, badRequest)
+		return
+	case c.poll != nil:
+		// Two polls at once: the official server ends the session, and so does the specification.
+		c.mu.Unlock()
+		c.abort(ReasonTransportError)
+		refuse(w, r, badRequest)
+		return
+	}
+	if len(c.queue) == 0 && c.state == stateOpen {
+		wake, probed := make(chan struct{}, 1), c.probed
+		c.poll = wake
+		c.mu.Unlock()
+		gone := waitPoll(r, wake, probed)
+		c.mu.Lock()
+		c.poll = nil
+		if gone {
+			c.mu.Unlock()
+			c.abort(ReasonTransportError)
+			return
+		}
+	}
+	body, ended := c.payload()
+	c.mu.Unlock()
+	if ended {
+		c.abort(c.reason)
+	}
+	c.respond(w, "text/plain; charset=UTF-8", body)
+}
+
+// waitPoll waits for wake and reports whether the client went away first.
+func waitPoll(r *http.Request, wake chan struct{}, probed bool) (gone bool) {
+	var soon <-chan time.Time
+	if probed {
+		timer := time.NewTimer(probedPoll)
+		defer timer.Stop()
+		soon = timer.C
+	}
+	select {
+	case <-wake:
+		return false
+	case <-soon:
+		return false
+	case <-r.Context().Done():
+		return true
+	}
+}
+
+// payload takes from the queue what a poll is answered with; ended is true if the session ends with it. Called with mu held.
+func (c *Conn) payload() (body []byte, ended bool) {
+	if c.ws.nc != nil {
+		return []byte{packetNoop}, false // Upgraded meanwhile: what is queued goes over the WebSocket.
+	}
+	if c.state == stateClosed {
+		if c.reason == ReasonTransportClose {
+			return []byte{packetNoop}, false // The client itself closed.
+		}
+		return []byte{packetClose}, false
+	}
+	size, n := 0, 0
+	for n < len(c.queue) {
+		more := c.queue[n].payloadSize() + 1
+		if n > 0 && size+more > c.srv.opts.MaxPayload {
+			break
+		}
+		size += more
+		n++
+	}
+	body = make([]byte, 0, size+2)
+	for i, f := range c.queue[:n] {
+		if i > 0 {
+			body = append(body, separator)
+		}
+		body = f.appendPayload(body)
+		c.queueBytes -= len(f.wire)
+	}
+	c.shard.counts.packetsOut.Add(int64(n))
+	c.shard.counts.bytesOut.Add(int64(len(body)))
+	if n == len(c.queue) {
+		c.emptyQueue()
+	} else {
+		c.queue = append([]*Frame(nil), c.queue[n:]...)
+	}
+	if c.state == stateClosing && len(c.queue) == 0 {
+		if len(body) > 0 {
+			body = append(body, separator)
+		}
+		return append(body, packetClose), true
+	}
+	if len(body) == 0 {
+		body = append(body, packetNoop)
+	}
+	return body, false
+}
+
+// servePost takes the packets of a POST, in the goroutine of its request: the answer says that they have been handled.
+func (c *Conn) servePost(w http.ResponseWriter, r *http.Request) {
+	c.mu.Lock()
+	upgraded, ended, overlap := c.ws.nc != nil, c.state == stateClosed, c.posting
+	if !upgraded && !ended && !overlap {
+		c.posting = true
+	}
+	c.mu.Unlock()
+	switch {
+	case ended:
+		refuse(w, r, unknownSID)
+		return
+	case upgraded:
+		refuse(w, r, badRequest)
+		return
+	case overlap:
+		c.abort(ReasonTransportError)
+		refuse(w, r, badRequest)
+		return
+	}
+	defer func() {
+		c.mu.Lock()
+		c.posting = false
+		c.mu.Unlock()
+	}()
+	if media, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")); media == "application/octet-stream" {
+		c.abort(ReasonTransportError) // Protocol 4 has binary as base64 in a text.
+		refuse(w, r, badRequest)
+		return
+	}
+	body, err := c.readBody(w, r)
+	var tooBig *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooBig):
+		w.WriteHeader(http.StatusRequestEntityTooLarge)
+		return
+	case err != nil:
+		c.abort(ReasonTransportError)
+		refuse(w, r, badRequest)
+		return
+	}
+	if !c.receivePayload(body) && c.endedBy(ReasonParseError) {
+		refuse(w, r, badRequest)
+		return
+	}
+	// The type is that of the official server: text/plain made some browsers offer a download.
+	c.respond(w, "text/html", []byte("ok"))
+}
+
+// readBody reads the body of a POST within the bounds of size and time.
+func (c *Conn) readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+	rc := http.NewResponseController(w)
+	_ = rc.SetReadDeadline(time.Now().Add(c.srv.opts.MessageTimeout)) // A server that cannot has its own deadline.
+	defer func() { _ = rc.SetReadDeadline(time.Time{}) }()            // As above.
+	return io.ReadAll(http.MaxBytesReader(w, r.Body, int64(c.srv.opts.MaxPayload)))
+}
+
+// receivePayload handles the packets of a payload, and reports whether all were handled and left the connection open.
+func (c *Conn) receivePayload(body []byte) bool {
+	if bytes.Count(body, []byte{separator}) >= c.srv.opts.PayloadPacketsMax || !utf8.Valid(body) {
+		return c.malformed()
+	}
+	for packet := range bytes.SplitSeq(body, []byte{separator}) {
+		binary := len(packet) > 0 && packet[0] == packetBinary
+		if binary {
+			data, err := base64.StdEncoding.AppendDecode(nil, packet[1:])
+			if err != nil {
+				return c.malformed()
+			}
+			packet = data
+		}
+		if !c.receive(packet, binary) {
+			return false
+		}
+	}
+	return true
+}
+
+func (c *Conn) endedBy(reason string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.reason == reason
+}

@@ -1,0 +1,409 @@
+package engineio
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"fmt"
+	"net/http"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// A Server answers the requests of Engine.IO clients. It is an http.Handler for [Options.Path].
+type Server struct {
+	opts      Options
+	open      func(*Conn, *http.Request) Session
+	handshake string // the open packet behind the session id and the upgrades
+
+	started time.Time
+	shards  []*shard
+	turn    atomic.Uint32 // of the shards, for new connections
+
+	mu      sync.Mutex
+	closing bool
+
+	conns    sync.WaitGroup // connections, and every goroutine that serves one
+	loops    sync.WaitGroup // flushers and the clock
+	quit     chan struct{}  // ends the clock
+	quitOnce sync.Once
+}
+
+// NewServer returns a server and starts its goroutines, which [Server.Shutdown] ends. open is called for each new connection, before
+// anything is read from it, and returns its session; what it sends follows the handshake.
+func NewServer(opts Options, open func(*Conn, *http.Request) Session) *Server {
+	opts = opts.withDefaults()
+	s := &Server{
+		opts: opts,
+		open: open,
+		handshake: fmt.Sprintf(`,"pingInterval":%d,"pingTimeout":%d,"maxPayload":%d}`,
+			opts.PingInterval.Milliseconds(), opts.PingTimeout.Milliseconds(), opts.MaxPayload),
+		started: time.Now(),
+		quit:    make(chan struct{}),
+	}
+	tick := min(max(min(opts.PingInterval, opts.PingTimeout)/50, 5*time.Millisecond), time.Second)
+	for range runtime.GOMAXPROCS(0) {
+		sh := newShard()
+		sh.wheel.tick = tick
+		s.shards = append(s.shards, sh)
+		s.loops.Go(sh.run)
+	}
+	s.loops.Go(func() { s.clock(tick) })
+	return s
+}
+
+// now is the time since the server started, on the monotonic clock.
+func (s *Server) now() time.Duration { return time.Since(s.started) }
+
+// clock turns the wheels.
+func (s *Server) clock(tick time.Duration) {
+	ticker := time.NewTicker(tick)
+	defer ticker.Stop()
+	var due []*Conn
+	for {
+		select {
+		case <-s.quit:
+			return
+		case <-ticker.C:
+		}
+		for _, sh := range s.shards {
+			now := s.now()
+			due = sh.wheel.take(due[:0], now)
+			for i, c := range due {
+				due[i] = nil
+				c.look(now)
+			}
+		}
+	}
+}
+
+// A refusal is an error answer, in the form of the official server.
+type refusal struct {
+	status  int
+	code    int
+	message string
+}
+
+var (
+	unknownTransport   = refusal{http.StatusBadRequest, 0, "Transport unknown"}
+	unknownSID         = refusal{http.StatusBadRequest, 1, "Session ID unknown"}
+	badHandshakeMethod = refusal{http.StatusBadRequest, 2, "Bad handshake method"}
+	badRequest         = refusal{http.StatusBadRequest, 3, "Bad request"}
+	forbidden          = refusal{http.StatusForbidden, 4, "Forbidden"}
+	unsupportedVersion = refusal{http.StatusBadRequest, 5, "Unsupported protocol version"}
+	shuttingDown       = refusal{http.StatusServiceUnavailable, 3, "Server is shutting down"}
+)
+
+func refuse(w http.ResponseWriter, r *http.Request, why refusal) {
+	if r.ContentLength != 0 {
+		w.Header().Set("Connection", "close") // A body that nobody asked for is not waited for.
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(why.status)
+	_, _ = fmt.Fprintf(w, `{"code":%d,"message":%q}`, why.code, why.message) // The client may be gone.
+}
+
+// ServeHTTP answers a handshake, a poll, a POST, a WebSocket or a preflight.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.URL.Path != s.opts.Path && r.URL.Path+"/" != s.opts.Path {
+		http.NotFound(w, r)
+		return
+	}
+	if !s.allowOrigin(w, r) {
+		refuse(w, r, forbidden)
+		return
+	}
+	if r.Method == http.MethodOptions {
+		preflight(w, r)
+		return
+	}
+	query := r.URL.Query()
+	transport, sid := query.Get("transport"), query.Get("sid")
+	upgrade := isWebSocketUpgrade(r)
+	switch {
+	case transport != "polling" && transport != "websocket":
+		refuse(w, r, unknownTransport)
+	case sid == "" && r.Method != http.MethodGet:
+		refuse(w, r, badHandshakeMethod)
+	case upgrade != (transport == "websocket"):
+		refuse(w, r, badRequest)
+	case sid == "" && query.Get("EIO") != "4":
+		refuse(w, r, unsupportedVersion)
+	case sid == "" && upgrade:
+		s.openWebSocket(w, r)
+	case sid == "":
+		s.openPolling(w, r)
+	default:
+		c := s.lookup(sid)
+		switch {
+		case c == nil:
+			refuse(w, r, unknownSID)
+		case upgrade:
+			s.upgradeConn(c, w, r)
+		case r.Method == http.MethodGet:
+			c.servePoll(w, r)
+		case r.Method == http.MethodPost:
+			c.servePost(w, r)
+		default:
+			refuse(w, r, badRequest)
+		}
+	}
+}
+
+// allowOrigin applies Options.AllowedOrigins, sets the CORS headers, and reports whether the request may go on.
+func (s *Server) allowOrigin(w http.ResponseWriter, r *http.Request) bool {
+	if len(s.opts.AllowedOrigins) == 0 {
+		w.Header().Set("Access-Control-Allow-Origin", "*")
+		return true
+	}
+	w.Header().Add("Vary", "Origin")
+	origin := r.Header.Get("Origin")
+	if origin == "" {
+		return true
+	}
+	_, host, _ := strings.Cut(origin, "://")
+	allowed := strings.EqualFold(host, r.Host)
+	for _, o := range s.opts.AllowedOrigins {
+		allowed = allowed || strings.EqualFold(o, origin)
+	}
+	if allowed {
+		w.Header().Set("Access-Control-Allow-Origin", origin)
+	}
+	return allowed
+}
+
+func preflight(w http.ResponseWriter, r *http.Request) {
+	h := w.Header()
+	h.Set("Access-Control-Allow-Methods", "GET, POST")
+	if headers := r.Header.Get("Access-Control-Request-Headers"); headers != "" {
+		h.Set("Access-Control-Allow-Headers", headers)
+		h.Add("Vary", "Access-Control-Request-Headers")
+	}
+	h.Set("Access-Control-Max-Age", "86400")
+	w.WriteHeader(http.StatusNoContent)
+}
+
+// newConn makes a connection and its session, or returns nil if the server is shutting down.
+func (s *Server) newConn(r *http.Request, ws wsConn) *Conn {
+	sh := s.shards[int(s.turn.Add(1))%len(s.shards)]
+	c := &Conn{srv: s, shard: sh, id: s.newSID(), remote: r.RemoteAddr, ws: ws}
+	s.mu.Lock()
+	if s.closing {
+		s.mu.Unlock()
+		return nil
+	}
+	s.conns.Add(1)
+	s.mu.Unlock()
+	sh.counts.opened.Add(1)
+	if ws.nc != nil {
+		sh.counts.websockets.Add(1)
+	} else {
+		sh.counts.pollings.Add(1)
+	}
+	sh.mu.Lock()
+	sh.conns[c.id] = c
+	sh.mu.Unlock()
+	c.openSession(r)
+	return c
+}
+
+func (c *Conn) openSession(r *http.Request) {
+	c.session = noSession{}
+	defer c.recoverPanic()
+	c.session = c.srv.open(c, r)
+}
+
+// noSession is that of a connection whose session could not be made.
+type noSession struct{}
+
+func (noSession) Message([]byte, bool) {}
+func (noSession) Close(string)         {}
+
+// newSID returns a session id of 128 random bits behind the prefix.
+func (s *Server) newSID() string {
+	var id [16]byte
+	_, _ = rand.Read(id[:]) // It never fails.
+	return s.opts.SIDPrefix + base64.RawURLEncoding.EncodeToString(id[:])
+}
+
+// lookup returns the connection with this id, if it has not ended.
+func (s *Server) lookup(sid string) *Conn {
+	for _, sh := range s.shards {
+		sh.mu.Lock()
+		c := sh.conns[sid]
+		sh.mu.Unlock()
+		if c != nil {
+			return c
+		}
+	}
+	return nil
+}
+
+func (s *shard) forget(c *Conn) {
+	s.mu.Lock()
+	delete(s.conns, c.id)
+	s.mu.Unlock()
+}
+
+// openPacket returns the handshake (protocol 4, "Handshake").
+func (s *Server) openPacket(c *Conn, upgrades string) string {
+	return `0{"sid":"` + c.id + `","upgrades":[` + upgrades + `]` + s.handshake
+}
+
+func (s *Server) openWebSocket(w http.ResponseWriter, r *http.Request) {
+	ws, early, response, ok := acceptWebSocket(w, r)
+	if !ok {
+		return
+	}
+	c := s.newConn(r, ws)
+	if c == nil {
+		_ = ws.nc.Close() // The client comes back elsewhere.
+		return
+	}
+	response = append(response, packetFrame(s.openPacket(c, "")).wire...)
+	if ws.write(response, s.opts.WriteTimeout) != nil {
+		c.abort(ReasonTransportError) // The reader finds the connection closed.
+	}
+	c.opened()
+	s.conns.Add(1)
+	// A goroutine of its own, with a small stack: that of net/http has grown, and ends here.
+	go newReader(c, ws, early).read()
+}
+
+// upgradeConn accepts a WebSocket for a connection that polls. One that comes too late or too often is accepted and closed, as the
+// official server does, since a client's WebSocket hides the answer to a refused handshake.
+func (s *Server) upgradeConn(c *Conn, w http.ResponseWriter, r *http.Request) {
+	ws, early, response, ok := acceptWebSocket(w, r)
+	if !ok {
+		return
+	}
+	c.mu.Lock()
+	free := c.state == stateOpen && c.ws.nc == nil && c.candidate == nil
+	if free {
+		c.candidate = ws.nc
+		s.conns.Add(1)
+	}
+	c.mu.Unlock()
+	if !free {
+		_ = ws.write(append(response, wsClose.wire...), s.opts.WriteTimeout) // It is closed in any case.
+		_ = ws.nc.Close()                                                    // As above.
+		return
+	}
+	_ = ws.write(response, s.opts.WriteTimeout) // The reader finds it broken.
+	go newReader(c, ws, early).upgrade()
+}
+
+// Shutdown refuses new connections, closes those that there are, evenly over Options.ShutdownSpread, and waits for them to be gone; the
+// official client then connects again. When ctx ends, what is left is cut and ctx's error returned. No goroutine of the server remains in any case,
+// but for calls of a Session that do not return.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.mu.Lock()
+	s.closing = true
+	s.mu.Unlock()
+	s.closeAll(ctx)
+	done := make(chan struct{})
+	go func() {
+		s.conns.Wait()
+		close(done)
+	}()
+	var err error
+	select {
+	case <-done:
+	case <-ctx.Done():
+		err = ctx.Err()
+		for _, c := range s.all() {
+			c.abort(ReasonShutdown)
+		}
+		<-done
+	}
+	s.quitOnce.Do(func() { close(s.quit) })
+	for _, sh := range s.shards {
+		sh.stop()
+	}
+	s.loops.Wait()
+	for _, c := range s.all() {
+		c.abort(ReasonShutdown) // Polling connections that nobody asked for any more.
+	}
+	return err
+}
+
+// closeAll closes every connection, one after the other so that it takes Options.ShutdownSpread.
+func (s *Server) closeAll(ctx context.Context) {
+	spread := s.opts.ShutdownSpread
+	conns := s.all()
+	if len(conns) == 0 {
+		return
+	}
+	pace := time.NewTicker(max(spread/100, time.Millisecond))
+	defer pace.Stop()
+	begun := s.now()
+	for i, c := range conns {
+		for spread > 0 && s.now()-begun < spread*time.Duration(i)/time.Duration(len(conns)) && ctx.Err() == nil {
+			select {
+			case <-pace.C:
+			case <-ctx.Done():
+			}
+		}
+		c.CloseFor(ReasonShutdown)
+	}
+}
+
+func (s *Server) all() []*Conn {
+	var conns []*Conn
+	for _, sh := range s.shards {
+		sh.mu.Lock()
+		for _, c := range sh.conns {
+			conns = append(conns, c)
+		}
+		sh.mu.Unlock()
+	}
+	return conns
+}
+
+// Stats is what a server has done since its start, but for the fields named as present.
+type Stats struct {
+	WebSockets   int64 // present connections over WebSocket
+	Pollings     int64 // present connections over long polling
+	QueueBytes   int64 // present, not yet written to any connection
+	Opened       int64 // connections
+	Upgraded     int64 // from polling to WebSocket
+	PacketsIn    int64
+	BytesIn      int64 // of packets, without framing
+	PacketsOut   int64
+	BytesOut     int64 // as written, framing included
+	Dropped      int64 // droppable frames
+	SlowCloses   int64
+	PingTimeouts int64
+	ParseErrors  int64 // breaches of either protocol
+	Panics       int64
+}
+
+// Stats returns a snapshot. It visits every connection.
+func (s *Server) Stats() Stats {
+	var t Stats
+	for _, sh := range s.shards {
+		n := &sh.counts
+		t.WebSockets += n.websockets.Load()
+		t.Pollings += n.pollings.Load()
+		t.Opened += n.opened.Load()
+		t.Upgraded += n.upgraded.Load()
+		t.PacketsIn += n.packetsIn.Load()
+		t.BytesIn += n.bytesIn.Load()
+		t.PacketsOut += n.packetsOut.Load()
+		t.BytesOut += n.bytesOut.Load()
+		t.Dropped += n.dropped.Load()
+		t.SlowCloses += n.slow.Load()
+		t.PingTimeouts += n.pingTimeouts.Load()
+		t.ParseErrors += n.parseErrors.Load()
+		t.Panics += n.panics.Load()
+	}
+	for _, c := range s.all() {
+		c.mu.Lock()
+		t.QueueBytes += int64(c.queueBytes)
+		c.mu.Unlock()
+	}
+	return t
+}

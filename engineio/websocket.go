@@ -1,0 +1,459 @@
+package engineio
+
+import (
+	"crypto/sha1"
+	"encoding/base64"
+	"encoding/binary"
+	"errors"
+	"net/http"
+	"os"
+	"strings"
+	"sync"
+	"time"
+	"unicode/utf8"
+)
+
+// Close codes, RFC 6455 section 7.4.1.
+const (
+	closeProtocolError  = 1002
+	closeInvalidPayload = 1007
+	closeMessageTooBig  = 1009
+)
+
+// A readBuffer is what a connection holds while there is data for it.
+type readBuffer [4 << 10]byte
+
+var bufferPool = sync.Pool{New: func() any { return new(readBuffer) }}
+
+// past is a deadline that has been exceeded.
+var past = time.Unix(1, 0)
+
+// A wsError is a breach of RFC 6455, to be answered with a close code.
+type wsError struct {
+	code uint16
+	text string
+}
+
+func (e *wsError) Error() string { return "engineio: websocket: " + e.text }
+
+var (
+	errReserved    = &wsError{closeProtocolError, "reserved bit or opcode"}
+	errUnmasked    = &wsError{closeProtocolError, "frame is not masked"}
+	errControl     = &wsError{closeProtocolError, "control frame is fragmented or too long"}
+	errLength      = &wsError{closeProtocolError, "length is not minimal or too large"}
+	errFragment    = &wsError{closeProtocolError, "fragment out of order"}
+	errFragments   = &wsError{closeMessageTooBig, "too many fragments"}
+	errTooBig      = &wsError{closeMessageTooBig, "message is too big"}
+	errInvalidUTF8 = &wsError{closeInvalidPayload, "text is not UTF-8"}
+)
+
+// isWebSocketUpgrade reports whether r asks for a WebSocket.
+func isWebSocketUpgrade(r *http.Request) bool {
+	return hasToken(r.Header, "Connection", "upgrade") && hasToken(r.Header, "Upgrade", "websocket")
+}
+
+func hasToken(h http.Header, name, token string) bool {
+	for _, value := range h[name] {
+		for part := range strings.SplitSeq(value, ",") {
+			if strings.EqualFold(strings.TrimSpace(part), token) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// acceptWebSocket takes the connection of r over (RFC 6455 section 4.2) and returns it with what the client has sent already. The
+// response, which it returns as bytes, is still to be written. It answers a request that is no proper handshake itself.
+func acceptWebSocket(w http.ResponseWriter, r *http.Request) (ws wsConn, early, response []byte, ok bool) {
+	key := r.Header.Get("Sec-Websocket-Key")
+	if nonce, err := base64.StdEncoding.DecodeString(key); r.Method != http.MethodGet || err != nil || len(nonce) != 16 {
+		refuse(w, r, badRequest)
+		return ws, nil, nil, false
+	}
+	if r.Header.Get("Sec-Websocket-Version") != "13" {
+		w.Header().Set("Sec-WebSocket-Version", "13")
+		refuse(w, r, badRequest)
+		return ws, nil, nil, false
+	}
+	nc, rw, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		refuse(w, r, badRequest)
+		return ws, nil, nil, false
+	}
+	if n := rw.Reader.Buffered(); n > 0 {
+		early = make([]byte, n)
+		_, _ = rw.Reader.Read(early) // It has these n bytes.
+	}
+	_ = nc.SetDeadline(time.Time{}) // If it fails the handshake does.
+	sum := sha1.Sum([]byte(key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
+	response = append(response, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "...)
+	response = base64.StdEncoding.AppendEncode(response, sum[:])
+	response = append(response, "\r\n\r\n"...)
+	return wsConn{nc, rawConn(nc)}, early, response, true
+}
+
+// write writes b whole, waiting for at most timeout. It is for what is written before the connection has a queue.
+func (ws wsConn) write(b []byte, timeout time.Duration) error {
+	if err := ws.nc.SetWriteDeadline(time.Now().Add(timeout)); err != nil {
+		return err
+	}
+	if _, err := ws.nc.Write(b); err != nil {
+		return err
+	}
+	return ws.nc.SetWriteDeadline(time.Time{})
+}
+
+// A reader takes messages from a WebSocket. It belongs to one goroutine.
+type reader struct {
+	c  *Conn
+	ws wsConn
+
+	try func(fd uintptr) bool // tryRead, bound once
+	err error                 // of tryRead
+
+	pooled     *readBuffer // to be returned to the pool; nil if buf is larger or nil
+	buf        []byte      // nil while nothing is read
+	start, end int         // of what has been read and not been taken
+	need       int         // bytes from start on without which it makes no sense to look again
+
+	message   []byte // fragments so far
+	opcode    byte   // of the message that is being assembled; 0 if there is none
+	fragments int
+	timed     bool // a read deadline is set
+	one       [1]byte
+}
+
+func newReader(c *Conn, ws wsConn, early []byte) *reader {
+	r := &reader{c: c, ws: ws, buf: early, end: len(early)}
+	r.try = r.tryRead
+	return r
+}
+
+// next returns the next whole message or control frame; payload is valid until the next call. Errors: *wsError for a breach of the
+// protocol, else that of the connection.
+func (r *reader) next() (opcode byte, payload []byte, err error) {
+	for {
+		b := r.buf[r.start:r.end]
+		h, ok, err := parseHeader(b)
+		if err != nil {
+			return 0, nil, err
+		}
+		if !ok {
+			r.need = len(b) + 1
+			if err := r.fill(); err != nil {
+				return 0, nil, err
+			}
+			continue
+		}
+		if !h.isControl() && len(r.message)+h.length > r.c.srv.opts.MaxPayload {
+			return 0, nil, errTooBig
+		}
+		if len(b) < h.size+h.length {
+			r.need = h.size + h.length
+			if err := r.fill(); err != nil {
+				return 0, nil, err
+			}
+			continue
+		}
+		payload = b[h.size : h.size+h.length]
+		unmask(payload, h.mask)
+		r.start += h.size + h.length
+		if h.isControl() {
+			return h.opcode, payload, nil
+		}
+		opcode, payload, err = r.assemble(h, payload)
+		if err != nil {
+			return 0, nil, err
+		}
+		if opcode != 0 {
+			r.untime()
+			return opcode, payload, nil
+		}
+	}
+}
+
+// assemble adds a data frame to the message it belongs to, which it returns if it is complete (RFC 6455 section 5.4).
+func (r *reader) assemble(h header, payload []byte) (byte, []byte, error) {
+	first := h.opcode != opContinuation
+	if first == (r.opcode != 0) {
+		return 0, nil, errFragment
+	}
+	opcode := h.opcode
+	if first && h.fin {
+		r.message = nil
+	} else {
+		if first {
+			r.opcode, r.fragments, r.message = h.opcode, 0, nil
+		}
+		if r.fragments++; r.fragments > r.c.srv.opts.FragmentsMax {
+			return 0, nil, errFragments
+		}
+		r.message = append(r.message, payload...)
+		if !h.fin {
+			return 0, nil, nil
+		}
+		opcode, payload = r.opcode, r.message
+		r.opcode, r.message = 0, nil
+	}
+	if opcode == opText && !utf8.Valid(payload) {
+		return 0, nil, errInvalidUTF8
+	}
+	return opcode, payload, nil
+}
+
+// fill reads more. Between messages it waits without a buffer; within one, for at most Options.MessageTimeout in all.
+func (r *reader) fill() error {
+	if r.start == r.end {
+		r.release()
+		if r.opcode == 0 {
+			return r.wait()
+		}
+	}
+	if !r.timed {
+		r.timed = true
+		r.c.setReadDeadline(r.ws, time.Now().Add(r.c.srv.opts.MessageTimeout))
+	}
+	r.grow()
+	n, err := r.ws.nc.Read(r.buf[r.end:])
+	r.end += n
+	if n > 0 {
+		return nil
+	}
+	return err
+}
+
+// wait blocks until there is something to read, and reads it.
+func (r *reader) wait() error {
+	if r.ws.raw != nil {
+		r.err = nil
+		if err := r.ws.raw.Read(r.try); err != nil {
+			return err
+		}
+		return r.err
+	}
+	if _, err := r.ws.nc.Read(r.one[:]); err != nil {
+		return err
+	}
+	r.pooled = bufferPool.Get().(*readBuffer)
+	r.buf, r.start, r.end = r.pooled[:], 0, 1
+	r.buf[0] = r.one[0]
+	return nil
+}
+
+// grow makes room behind what has been read: for all of the frame if that is little more, else by doubling, so that memory is
+// given for bytes that came and not for a length that was claimed.
+func (r *reader) grow() {
+	have := r.buf[r.start:r.end]
+	if r.buf == nil {
+		r.pooled = bufferPool.Get().(*readBuffer)
+		r.buf, r.start, r.end = r.pooled[:], 0, 0
+		return
+	}
+	if r.start+r.need <= len(r.buf) {
+		return
+	}
+	if r.need <= len(r.buf) {
+		copy(r.buf, have)
+		r.start, r.end = 0, len(have)
+		return
+	}
+	larger := make([]byte, min(r.need, max(2*len(have), len(readBuffer{}))))
+	copy(larger, have)
+	n := len(have)
+	r.release()
+	r.buf, r.start, r.end = larger, 0, n
+}
+
+// release gives the buffer back.
+func (r *reader) release() {
+	if r.pooled != nil {
+		bufferPool.Put(r.pooled)
+	}
+	r.pooled, r.buf, r.start, r.end = nil, nil, 0, 0
+}
+
+// untime lifts the deadline of a message that is complete.
+func (r *reader) untime() {
+	if r.timed {
+		r.timed = false
+		r.c.setReadDeadline(r.ws, time.Time{})
+	}
+}
+
+// setReadDeadline sets the deadline of a reader, unless the connection is ending and has set its own.
+func (c *Conn) setReadDeadline(ws wsConn, t time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.state <= stateOpen {
+		_ = ws.nc.SetReadDeadline(t) // A failure shows in the read.
+	}
+}
+
+// A header is that of a WebSocket frame (RFC 6455 section 5.2).
+type header struct {
+	fin    bool
+	opcode byte
+	size   int // of the header itself
+	length int // of the payload
+	mask   [4]byte
+}
+
+func (h header) isControl() bool { return h.opcode&0x8 != 0 }
+
+// parseHeader reads the header at the start of b; ok is false if b is too short for it. What can be refused is refused at the first byte.
+func parseHeader(b []byte) (h header, ok bool, err error) {
+	if len(b) < 2 {
+		return h, false, nil
+	}
+	h.fin, h.opcode = b[0]&0x80 != 0, b[0]&0x0F
+	if b[0]&0x70 != 0 || h.opcode > opBinary && h.opcode < opClose || h.opcode > opPong {
+		return h, false, errReserved
+	}
+	if b[1]&0x80 == 0 {
+		return h, false, errUnmasked
+	}
+	h.length, h.size = int(b[1]&0x7F), 2
+	if h.isControl() && (!h.fin || h.length > 125) {
+		return h, false, errControl
+	}
+	switch h.length {
+	case 126:
+		if len(b) < 4 {
+			return h, false, nil
+		}
+		h.length, h.size = int(binary.BigEndian.Uint16(b[2:])), 4
+		if h.length <= 125 {
+			return h, false, errLength
+		}
+	case 127:
+		if len(b) < 10 {
+			return h, false, nil
+		}
+		length := binary.BigEndian.Uint64(b[2:])
+		if length <= 0xFFFF || length > 1<<31-1 {
+			return h, false, errLength
+		}
+		h.length, h.size = int(length), 10
+	}
+	if len(b) < h.size+4 {
+		return h, false, nil
+	}
+	h.mask = [4]byte(b[h.size:])
+	h.size += 4
+	return h, true, nil
+}
+
+// unmask undoes the masking of b in place (RFC 6455 section 5.3).
+func unmask(b []byte, mask [4]byte) {
+	m := uint64(binary.LittleEndian.Uint32(mask[:]))
+	m |= m << 32
+	for len(b) >= 8 {
+		binary.LittleEndian.PutUint64(b, binary.LittleEndian.Uint64(b)^m)
+		b = b[8:]
+	}
+	for i := range b {
+		b[i] ^= mask[i&3]
+	}
+}
+
+// read is the goroutine of a WebSocket connection.
+func (r *reader) read() {
+	defer r.c.srv.conns.Done()
+	r.readAll()
+	r.c.finish()
+	r.linger()
+}
+
+// readAll handles what the client sends, until it or the connection ends.
+func (r *reader) readAll() {
+	c := r.c
+	for {
+		opcode, payload, err := r.next()
+		if err != nil {
+			r.failed(err)
+			return
+		}
+		switch opcode {
+		case opText, opBinary:
+			if !c.receive(payload, opcode == opBinary) {
+				return
+			}
+		case opPing:
+			if c.Send(controlFrame(opPong, payload)) != nil {
+				return
+			}
+		case opClose:
+			r.closed(payload)
+			return
+		}
+	}
+}
+
+// failed ends the connection after next returned err.
+func (r *reader) failed(err error) {
+	var breach *wsError
+	if errors.As(err, &breach) {
+		r.c.shard.counts.parseErrors.Add(1)
+		r.c.close(ReasonTransportError, closeFrame(breach.code, breach.text))
+		return
+	}
+	if r.c.isOpen() {
+		reason := ReasonTransportClose
+		if r.timed && errors.Is(err, os.ErrDeadlineExceeded) {
+			reason = ReasonTransportError
+		}
+		r.c.abort(reason)
+	}
+}
+
+// closed answers the client's Close frame (RFC 6455 section 5.5.1), with its own code or, if that may not be sent, a protocol error.
+func (r *reader) closed(payload []byte) {
+	answer := wsClose
+	if len(payload) > 0 {
+		answer = closeFrame(closeProtocolError, "")
+		if len(payload) >= 2 && utf8.Valid(payload[2:]) {
+			if code := binary.BigEndian.Uint16(payload); mayBeSent(code) {
+				answer = closeFrame(code, "")
+			}
+		}
+	}
+	r.c.close(ReasonTransportClose, answer)
+}
+
+// mayBeSent reports whether a Close frame may carry the code (RFC 6455 section 7.4).
+func mayBeSent(code uint16) bool {
+	return code >= 1000 && code <= 1014 && code != 1004 && code != 1005 && code != 1006 || code >= 3000 && code <= 4999
+}
+
+func closeFrame(code uint16, text string) *Frame {
+	return controlFrame(opClose, append(binary.BigEndian.AppendUint16(nil, code), text...))
+}
+
+// linger reads and forgets until the client has seen the end, so that closing the socket does not take from it what was written last.
+func (r *reader) linger() {
+	c := r.c
+	r.release()
+	r.message = nil
+	c.mu.Lock()
+	if c.state == stateClosing {
+		_ = r.ws.nc.SetReadDeadline(time.Now().Add(c.srv.opts.WriteTimeout)) // A failure shows in the read.
+	}
+	wait := c.state == stateClosing
+	c.mu.Unlock()
+	if wait {
+		buf := bufferPool.Get().(*readBuffer)
+		for {
+			if _, err := r.ws.nc.Read(buf[:]); err != nil {
+				break
+			}
+		}
+		bufferPool.Put(buf)
+	}
+	c.mu.Lock()
+	c.state = stateClosed
+	c.queue, c.queueBytes = nil, 0
+	c.mu.Unlock()
+	_ = r.ws.nc.Close() // There is nothing left to lose.
+	c.shard.forget(c)
+}
