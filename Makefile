@@ -1,0 +1,74 @@
+# Parley's commands. Each gets what it needs by itself, or names what is missing and how to get it (build/need.sh).
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+SOURCES = $$(go list -f '{{.Dir}}' ./...)
+# Beside this a command finds a PostgreSQL cluster of its own, which ends with it.
+POSTGRES = go run ./test/postgres/with --
+NPM_CI = npm ci --no-audit --no-fund --loglevel=error
+
+# How long each fuzz test runs, what `make run` and `make bench` pass on, and which tests to run.
+FUZZTIME ?= 20s
+ARGS ?=
+RUN ?=
+
+.PHONY: help run build test test-unit test-interop test-deps lint bench fuzz clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: build ## Build, and serve with the embedded defaults (ARGS="--help" shows the settings)
+	@exec bin/parley serve $(ARGS)
+
+build: ## Build bin/parley
+	@sh build/need.sh go
+	@CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "-X main.version=$(VERSION)" -o bin/ ./cmd/parley
+
+# All parts run, so that one failure does not hide another; the last line sums up.
+test: test-deps ## Run everything: lint, Go tests on SQLite and PostgreSQL, official clients
+	@summary="make test:"; failed=0; \
+	for part in lint test-unit test-interop; do \
+		echo "== $$part"; \
+		if $(MAKE) $$part; then summary+=" $$part passed,"; else summary+=" $$part FAILED,"; failed=1; fi; \
+	done; \
+	echo "$$summary $$SECONDS s"; exit $$failed
+
+test-deps: ## Get what the tests need
+	@sh build/need.sh go node gcc postgres
+
+test-unit: ## Run the Go tests with the race detector (RUN=regexp picks some)
+	@sh build/need.sh go gcc postgres
+	@CGO_ENABLED=1 $(POSTGRES) go test -race -shuffle=on -timeout 8m $(if $(RUN),-run '$(RUN)') ./...
+
+test-interop: build ## Run the official Socket.IO clients against the built server
+	@sh build/need.sh node postgres
+	@cd test/interop && $(NPM_CI)
+	@$(POSTGRES) sh -c 'cd test/interop && exec node --test'
+
+lint: ## Check formatting, vet, staticcheck
+	@sh build/need.sh go
+	@unformatted=$$(gofmt -l $(SOURCES)); \
+	if [ -n "$$unformatted" ]; then printf 'make: not formatted, run gofmt -w on:\n%s\n' "$$unformatted" >&2; exit 1; fi
+	@go vet ./...
+	@go tool staticcheck ./...
+
+bench: build ## Measure the built server, and write the table into docs/performance.md
+	@sh build/need.sh go
+	@go run ./test/load -o docs/performance.md $(ARGS)
+
+# Go fuzzes one test of one package at a time.
+fuzz: ## Run each fuzz test for a while (FUZZTIME=20s)
+	@sh build/need.sh go
+	@go list -f '{{.ImportPath}} {{.Dir}}' ./... | while read -r package folder; do \
+		for name in $$(cat "$$folder"/*_test.go 2>/dev/null | sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(.*/\1/p'); do \
+			echo "== $$package $$name"; \
+			go test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) "$$package"; \
+		done; \
+	done
+
+clean: ## Remove what was built or fetched; ./data stays
+	@rm -rf bin .cache test/interop/node_modules examples/*/node_modules
