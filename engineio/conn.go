@@ -478,11 +478,11 @@ func (c *Conn) receive(data []byte, binary bool) bool {
 	case packetNoop, packetUpgrade:
 		return true // As the official server: without meaning here, and harmless.
 	case packetClose:
-		c.abort(ReasonTransportClose)
+		c.close(ReasonTransportClose, wsClose)
 		return false
 	case packetPing:
 		// In protocol 4 only the server pings.
-		c.close(ReasonTransportError, wsClose)
+		c.breach(ReasonTransportError)
 		return false
 	default:
 		return c.malformed()
@@ -492,8 +492,17 @@ func (c *Conn) receive(data []byte, binary bool) bool {
 // malformed ends the connection for a packet that is none.
 func (c *Conn) malformed() bool {
 	c.shard.counts.parseErrors.Add(1)
-	c.close(ReasonParseError, wsClose)
+	c.breach(ReasonParseError)
 	return false
+}
+
+// breach ends the connection of a client that broke the rules: over WebSocket in order, while polling at once, as the official server does.
+func (c *Conn) breach(reason string) {
+	if c.Transport() == "websocket" {
+		c.close(reason, wsClose)
+		return
+	}
+	c.abort(reason)
 }
 
 // deliver calls the session, unless the connection has ended, and reports whether it goes on.

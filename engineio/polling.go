@@ -15,8 +15,8 @@ import (
 // separator stands between the packets of a payload (protocol 4, "HTTP long-polling").
 const separator = '\x1e'
 
-// probedPoll is how long a poll may wait once a WebSocket has been probed: long enough not to run in circles.
-const probedPoll = 100 * time.Millisecond
+// probedPoll is how long a poll may wait once a WebSocket has been probed: the client waits for its end to go on, but should not run in circles.
+const probedPoll = 10 * time.Millisecond
 
 func (s *Server) openPolling(w http.ResponseWriter, r *http.Request) {
 	c := s.newConn(r, wsConn{})
@@ -64,18 +64,15 @@ func (c *Conn) servePoll(w http.ResponseWriter, r *http.Request) {
 		refuse(w, r, badRequest)
 		return
 	}
-	if len(c.queue) == 0 && c.state == stateOpen {
-		wake, probed := make(chan struct{}, 1), c.probed
-		c.poll = wake
+	if !c.awaitQueue(r) {
 		c.mu.Unlock()
-		gone := waitPoll(r, wake, probed)
-		c.mu.Lock()
-		c.poll = nil
-		if gone {
-			c.mu.Unlock()
-			c.abort(ReasonTransportError)
-			return
-		}
+		c.abort(ReasonTransportError)
+		return
+	}
+	if c.ws.nc != nil {
+		c.mu.Unlock()
+		refuse(w, r, badRequest)
+		return
 	}
 	body, ended := c.payload()
 	c.mu.Unlock()
@@ -85,34 +82,41 @@ func (c *Conn) servePoll(w http.ResponseWriter, r *http.Request) {
 	c.respond(w, "text/plain; charset=UTF-8", body)
 }
 
-// waitPoll waits for wake and reports whether the client went away first.
-func waitPoll(r *http.Request, wake chan struct{}, probed bool) (gone bool) {
+// awaitQueue waits until there is something to answer the poll r with, and reports whether the client stayed. Called with mu held, which it
+// gives up meanwhile.
+func (c *Conn) awaitQueue(r *http.Request) bool {
 	var soon <-chan time.Time
-	if probed {
-		timer := time.NewTimer(probedPoll)
-		defer timer.Stop()
-		soon = timer.C
+	for len(c.queue) == 0 && c.state == stateOpen && c.ws.nc == nil {
+		if c.probed && soon == nil {
+			soon = time.After(probedPoll)
+		}
+		wake := make(chan struct{}, 1)
+		c.poll = wake
+		c.mu.Unlock()
+		stayed, late := true, false
+		select {
+		case <-wake:
+		case <-soon:
+			late = true
+		case <-r.Context().Done():
+			stayed = false
+		}
+		c.mu.Lock()
+		c.poll = nil
+		if !stayed || late {
+			return stayed
+		}
 	}
-	select {
-	case <-wake:
-		return false
-	case <-soon:
-		return false
-	case <-r.Context().Done():
-		return true
-	}
+	return true
 }
 
 // payload takes from the queue what a poll is answered with; ended is true if the session ends with it. Called with mu held.
 func (c *Conn) payload() (body []byte, ended bool) {
-	if c.ws.nc != nil {
-		return []byte{packetNoop}, false // Upgraded meanwhile: what is queued goes over the WebSocket.
-	}
-	if c.state == stateClosed {
-		if c.reason == ReasonTransportClose {
-			return []byte{packetNoop}, false // The client itself closed.
-		}
+	switch {
+	case c.state == stateClosed:
 		return []byte{packetClose}, false
+	case c.state == stateClosing && c.reason == ReasonTransportClose:
+		return []byte{packetNoop}, true // The client itself closed, and wants nothing more.
 	}
 	size, n := 0, 0
 	for n < len(c.queue) {

@@ -46,7 +46,7 @@ func (r *reader) probe() bool {
 	}
 }
 
-// probedOK has polls answered at once from now on: the client ends its last one before it sends the upgrade packet.
+// probedOK has polls answered soon from now on: the client waits for its last one before it sends the upgrade packet.
 func (c *Conn) probedOK() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -64,7 +64,7 @@ func (c *Conn) adopt(ws wsConn) bool {
 		return false
 	}
 	if c.poll != nil {
-		c.wakeWriter() // The poll finds the WebSocket and answers with a noop.
+		c.wakeWriter() // A client that keeps to the protocol has none; it finds the WebSocket and is refused.
 	}
 	c.ws, c.candidate, c.probed = ws, nil, false
 	_ = ws.nc.SetReadDeadline(time.Time{}) // A failure shows in the read.
