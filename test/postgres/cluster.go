@@ -192,6 +192,16 @@ func (c *Cluster) launch(ctx context.Context, bin Binaries, owner *syscall.Crede
 	}
 }
 
+// PID is the process id of the postmaster, whose children are all the server's other processes.
+func (c *Cluster) PID() (int, error) {
+	state, err := os.ReadFile(filepath.Join(c.dir, "data", "postmaster.pid"))
+	if err != nil {
+		return 0, fmt.Errorf("postgres: %w", err)
+	}
+	first, _, _ := bytes.Cut(state, []byte("\n"))
+	return strconv.Atoi(string(first))
+}
+
 // Stop ends the server at once, with no regard for its clients, and removes its folder. It may be called again.
 func (c *Cluster) Stop() {
 	if c.lifeline != nil {

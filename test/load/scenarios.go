@@ -1,0 +1,308 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// sizes are how much load there is. A test uses small ones.
+type sizes struct {
+	span           time.Duration // of each measurement
+	inFlight       []int         // closed-loop senders
+	rooms          []rooms
+	latency        rooms
+	latencyPerSec  int   // deliveries
+	offline        []int // members of a group of whom none is connected
+	idle           int   // connections
+	idlePerGroup   int   // members of each of the idle users' conversations
+	idleGroupsEach int   // conversations of each idle user
+	idleSettle     time.Duration
+}
+
+// rooms are groups of a size, everyone online, with some members sending.
+type rooms struct{ count, size, senders int }
+
+func (r rooms) String() string {
+	noun := "rooms"
+	if r.count == 1 {
+		noun = "room"
+	}
+	return fmt.Sprintf("%d %s of %d, %d senders", r.count, noun, r.size, r.senders)
+}
+
+// The read buffer of a client that gets many messages, and of one that gets few.
+const (
+	busyBuffer = 16 << 10
+	idleBuffer = 1 << 10
+)
+
+// scenario measures one thing on a server of its own, and adds rows to the report.
+type scenario struct {
+	name string
+	run  func(ctx context.Context, s *server, z sizes, add func(measure, value, bar string)) error
+}
+
+var scenarios = []scenario{
+	{"sends", sends},
+	{"rooms", saturatedRooms},
+	{"latency", latency},
+	{"growth", growth},
+	{"idle", idle},
+}
+
+// sends measures durable sends by the number under way at once, in groups of two, both online.
+func sends(ctx context.Context, s *server, z sizes, add func(measure, value, bar string)) error {
+	most := slices.Max(z.inFlight)
+	r := rooms{count: (most + 1) / 2, size: 2}
+	c, groups, err := r.fill(ctx, s)
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	for _, n := range z.inFlight {
+		f, err := c.measure(ctx, s, c.clients[:n], groups[:n], r.size, z.span)
+		if err != nil {
+			return err
+		}
+		rateBar, syncBar := "", ""
+		if n == most {
+			rateBar, syncBar = "≥ 10,000/s", "≤ 0.02"
+		}
+		what := fmt.Sprintf("durable sends, %d in flight", n)
+		add(what, perSecond(f.sends, f.seconds), rateBar)
+		add(what+": time to the ack, p50 / p99", fmt.Sprintf("%s / %s", millis(f.ack.quantile(0.5)), millis(f.ack.quantile(0.99))), "")
+		if f.commits >= 0 {
+			add(what+": commits (each one sync) for a send", fmt.Sprintf("%.4f", f.commits/max(1, f.sends)), syncBar)
+		}
+	}
+	return nil
+}
+
+// saturatedRooms measures deliveries when senders go as fast as they are acknowledged.
+func saturatedRooms(ctx context.Context, s *server, z sizes, add func(measure, value, bar string)) error {
+	bars := map[rooms]string{
+		{10, 10, 20}: "≤ 0.11 (1/50 of the tutorial's stack)",
+		{1, 100, 20}: "≤ 0.22 (1/200 of the tutorial's stack)",
+	}
+	for _, r := range z.rooms {
+		c, groups, err := r.fill(ctx, s)
+		if err != nil {
+			return fmt.Errorf("%s: %w", r, err)
+		}
+		senders, targets := r.sending(c, groups)
+		f, err := c.measure(ctx, s, senders, targets, r.size, z.span)
+		c.close()
+		if err != nil {
+			return fmt.Errorf("%s: %w", r, err)
+		}
+		add(r.String()+": CPU-seconds of server and database for 1,000 durable sends", fmt.Sprintf("%.3f", 1000*f.cpuSeconds/max(1, f.sends)), bars[r])
+		add(r.String()+": sends", perSecond(f.sends, f.seconds), "")
+		add(r.String()+": deliveries", perSecond(f.deliveries, f.seconds), "")
+		add(r.String()+": deliveries for a CPU-second, the durable sends included", grouped(f.deliveries/max(0.01, f.cpuSeconds)),
+			"≥ 3 × (rooms of 10) and ≥ 6 × Node's socket.io without a store, not measured in this run")
+		add(r.String()+": end to end, saturated, p50 / p99", fmt.Sprintf("%s / %s", millis(f.endToEnd.quantile(0.5)), millis(f.endToEnd.quantile(0.99))), "")
+	}
+	return nil
+}
+
+// latency measures end-to-end time at a fixed rate, whatever the server manages.
+func latency(ctx context.Context, s *server, z sizes, add func(measure, value, bar string)) error {
+	c, groups, err := z.latency.fill(ctx, s)
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	senders, targets := z.latency.sending(c, groups)
+	acksBefore, deliveriesBefore := c.acks.Load(), c.deliveries.Load()
+	every := time.Second * time.Duration(z.latency.size) / time.Duration(z.latencyPerSec)
+	total := int((warmUp + z.span) / every)
+	warm := int(warmUp / every)
+	begun := time.Now()
+	var from moment
+	for i := range total {
+		if i == warm {
+			from = moment{at: time.Now(), deliveries: c.deliveries.Load()}
+			c.endToEnd.Store(&histogram{})
+		}
+		// The schedule does not wait for a slow server: what is late is sent at once.
+		if wait := time.Until(begun.Add(time.Duration(i) * every)); wait > 0 {
+			if err := sleep(ctx, wait); err != nil {
+				return err
+			}
+		}
+		if err := senders[i%len(senders)].post(targets[i%len(senders)]); err != nil {
+			return err
+		}
+	}
+	if err := c.answered(ctx, acksBefore+int64(total)); err != nil {
+		return err
+	}
+	if err := c.settle(ctx, acksBefore, deliveriesBefore, z.latency.size); err != nil {
+		return err
+	}
+	to := moment{at: time.Now(), deliveries: c.deliveries.Load()}
+	f, h := to.since(from), c.endToEnd.Load()
+	what := fmt.Sprintf("%s at %s deliveries/s", z.latency, grouped(float64(z.latencyPerSec)))
+	add(what+": end to end, p50 / p99", fmt.Sprintf("%s / %s", millis(h.quantile(0.5)), millis(h.quantile(0.99))),
+		"≤ 0.75 × Node's socket.io, not measured in this run")
+	add(what+": reached", perSecond(f.deliveries, f.seconds), "")
+	return nil
+}
+
+// answered waits until as many sends have been acknowledged.
+func (c *crowd) answered(ctx context.Context, acks int64) error {
+	ctx, cancel := context.WithTimeout(ctx, settleMax)
+	defer cancel()
+	for c.acks.Load()+c.refused.Load() < acks {
+		if err := sleep(ctx, 20*time.Millisecond); err != nil {
+			return fmt.Errorf("%d acknowledgements, want %d: %w", c.acks.Load(), acks, err)
+		}
+	}
+	return nil
+}
+
+// growth measures what a send costs as the group has more members who are not there.
+func growth(ctx context.Context, s *server, z sizes, add func(measure, value, bar string)) error {
+	const online = 4
+	first := 0.0
+	for _, offline := range z.offline {
+		group := names(fmt.Sprintf("growth%d-", offline), online+offline)
+		id, err := s.createGroup(ctx, group)
+		if err != nil {
+			return err
+		}
+		c, err := connect(ctx, s, group[:online], busyBuffer)
+		if err != nil {
+			return err
+		}
+		f, err := c.measure(ctx, s, c.clients, slices.Repeat([]string{id}, online), online, z.span)
+		c.close()
+		if err != nil {
+			return err
+		}
+		cost := 1000 * f.cpuSeconds / max(1, f.sends)
+		value, bar := fmt.Sprintf("%.3f", cost), ""
+		if first == 0 {
+			first = max(cost, 0.001)
+		} else {
+			value, bar = fmt.Sprintf("%s (%.2f ×)", value, cost/first), "≤ 1.2 × the first"
+		}
+		add(fmt.Sprintf("group of %s offline members, 4 online and sending: CPU-seconds for 1,000 durable sends", grouped(float64(offline))), value, bar)
+	}
+	return nil
+}
+
+// idle measures the memory of connections that do nothing. The server is restarted before they come, so that it holds
+// nothing that making their conversations left behind.
+func idle(ctx context.Context, s *server, z sizes, add func(measure, value, bar string)) error {
+	users := names("idle-", z.idle)
+	for round := range z.idleGroupsEach {
+		// Each round groups the users by another stride, so that they do not all share the same peers.
+		shuffled := slices.Clone(users)
+		slices.SortFunc(shuffled, func(a, b string) int {
+			return strings.Compare(mixed(a, round), mixed(b, round))
+		})
+		for members := range slices.Chunk(shuffled, z.idlePerGroup) {
+			if _, err := s.createGroup(ctx, members); err != nil {
+				return err
+			}
+		}
+	}
+	s.stop()
+	if err := s.start(ctx); err != nil {
+		return err
+	}
+	if err := sleep(ctx, z.idleSettle/4); err != nil {
+		return err
+	}
+	before, err := s.residentBytes()
+	if err != nil {
+		return err
+	}
+	begun := time.Now()
+	c, err := connect(ctx, s, users, idleBuffer)
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	took := time.Since(begun)
+	// Signing in leaves garbage; the lowest figure while it is cleared away is what idle connections hold.
+	lowest := int64(0)
+	for end := time.Now().Add(z.idleSettle); ; {
+		now, err := s.residentBytes()
+		if err != nil {
+			return err
+		}
+		if lowest == 0 || now < lowest {
+			lowest = now
+		}
+		if time.Now().After(end) {
+			break
+		}
+		if err := sleep(ctx, min(time.Second, z.idleSettle)); err != nil {
+			return err
+		}
+	}
+	if lost := c.lost.Load(); lost > 0 {
+		return fmt.Errorf("%d of %d idle connections were lost", lost, len(users))
+	}
+	what := fmt.Sprintf("%s idle connections of users in %d conversations", grouped(float64(z.idle)), z.idleGroupsEach)
+	add(what+": resident bytes each", grouped(float64(lowest-before)/float64(z.idle)), "≤ 6,500")
+	add(what+": all signed in after", fmt.Sprintf("%.1f s", took.Seconds()), "")
+	return nil
+}
+
+// mixed is a sort key that puts names in another order for each round.
+func mixed(name string, round int) string {
+	sum := uint64(14695981039346656037) + uint64(round)*1099511628211
+	for _, b := range []byte(name) { // FNV-1a
+		sum = (sum ^ uint64(b)) * 1099511628211
+	}
+	return strconv.FormatUint(sum, 16)
+}
+
+// fill makes the groups and connects all their members. conversations[i] is the group of clients[i].
+func (r rooms) fill(ctx context.Context, s *server) (c *crowd, conversations []string, err error) {
+	users := names(fmt.Sprintf("r%dx%d-", r.count, r.size), r.count*r.size)
+	for members := range slices.Chunk(users, r.size) {
+		id, err := s.createGroup(ctx, members)
+		if err != nil {
+			return nil, nil, err
+		}
+		conversations = append(conversations, slices.Repeat([]string{id}, r.size)...)
+	}
+	c, err = connect(ctx, s, users, busyBuffer)
+	return c, conversations, err
+}
+
+// sending picks the senders, as evenly from the groups as can be, and the conversation of each.
+func (r rooms) sending(c *crowd, conversations []string) (senders []*client, targets []string) {
+	for i := range r.senders {
+		at := i%r.count*r.size + i/r.count%r.size
+		senders, targets = append(senders, c.clients[at]), append(targets, conversations[at])
+	}
+	return senders, targets
+}
+
+func names(prefix string, n int) []string {
+	users := make([]string, n)
+	for i := range users {
+		users[i] = prefix + strconv.Itoa(i)
+	}
+	return users
+}
+
+// connectionsMax is how many connections this process and the server's, which has the same limit, may hold.
+func connectionsMax() (int, error) {
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		return 0, err
+	}
+	const others = 500
+	return int(min(limit.Max, 1<<20)) - others, nil
+}
