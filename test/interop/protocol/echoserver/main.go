@@ -4,7 +4,7 @@
 //	/           echoes. OnConnect emits "auth" with the client's auth. Events:
 //	              message          -> emits message-back with the same arguments
 //	              message-with-ack -> acknowledges with the same arguments
-//	              count n          -> emits number 0 … n-1
+//	              count from to    -> emits number from … to-1
 //	              ask              -> emits question with an acknowledgement, then answer with what that held
 //	              join room, leave room, room room args -> rooms; room emits said to the room but the sender
 //	              kick, cut        -> Disconnect(false), Disconnect(true)
@@ -113,11 +113,8 @@ func echo(ns *socketio.Namespace) {
 				slog.Error("ack", "err", err)
 			}
 		case "count":
-			var n int
-			if len(e.Args) == 1 && json.Unmarshal(e.Args[0], &n) == nil {
-				for i := range n {
-					emit(s, "number", i)
-				}
+			for i := number(e, 0); i < number(e, 1); i++ {
+				emit(s, "number", i)
 			}
 		case "ask":
 			go ask(s)
@@ -171,6 +168,14 @@ func args(e *socketio.Event) []any {
 		}
 	}
 	return args
+}
+
+func number(e *socketio.Event, i int) int {
+	var n int
+	if i < len(e.Args) {
+		_ = json.Unmarshal(e.Args[i], &n) // Anything else counts as 0.
+	}
+	return n
 }
 
 func text(e *socketio.Event, i int) string {

@@ -1,0 +1,82 @@
+// Starts the Go echo server of these tests on a free port, and ends it with the test.
+import { spawn, execFileSync } from "node:child_process";
+import { once } from "node:events";
+import { mkdtempSync, rmSync } from "node:fs";
+import { connect, createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { createInterface } from "node:readline";
+import { fileURLToPath } from "node:url";
+
+const here = dirname(fileURLToPath(import.meta.url));
+let binary;
+
+function build() {
+  if (!binary) {
+    const folder = mkdtempSync(join(tmpdir(), "parley-echo-"));
+    process.on("exit", () => rmSync(folder, { recursive: true, force: true }));
+    binary = join(folder, "echoserver");
+    execFileSync("go", ["build", "-o", binary, "./echoserver"], { cwd: here, stdio: "inherit" });
+  }
+  return binary;
+}
+
+// startServer resolves to { url, stop } once the server listens.
+export async function startServer(...args) {
+  const child = spawn(build(), args, { stdio: ["pipe", "pipe", "inherit"] });
+  const exited = once(child, "exit");
+  const lines = createInterface(child.stdout);
+  const [url] = await Promise.race([once(lines, "line"), exited.then(() => Promise.reject(new Error("echoserver ended")))]);
+  return {
+    url,
+    // The server ends when its standard input does.
+    stop: () => (child.stdin.end(), exited),
+  };
+}
+
+// slowUpgrade starts a proxy to the server that holds everything of a WebSocket back for some milliseconds, so that an upgrade takes its
+// time while polling goes on. It resolves to { url, stop }.
+export async function slowUpgrade(url, millis) {
+  const target = new URL(url);
+  const sockets = new Set();
+  const proxy = createServer((client) => {
+    const upstream = connect(target.port, target.hostname);
+    let slow = false;
+    const forward = (from, to) => {
+      sockets.add(from);
+      from.on("error", () => to.destroy());
+      from.on("close", () => to.destroy());
+      from.on("data", (chunk) => {
+        slow ||= chunk.includes("Upgrade: websocket");
+        slow ? setTimeout(() => to.write(chunk), millis) : to.write(chunk);
+      });
+    };
+    forward(client, upstream);
+    forward(upstream, client);
+  });
+  proxy.listen(0, "127.0.0.1");
+  await once(proxy, "listening");
+  return {
+    url: `http://127.0.0.1:${proxy.address().port}`,
+    stop: () => (sockets.forEach((s) => s.destroy()), proxy.close()),
+  };
+}
+
+// within rejects when the promise has not settled after some milliseconds, and says what was waited for.
+export async function within(promise, what, millis = 5000) {
+  let timer;
+  const late = new Promise((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`${what}: nothing in ${millis} ms`)), millis);
+  });
+  try {
+    return await Promise.race([promise, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+// next resolves to the arguments of the next event of an emitter, which are one value if there is but one.
+export function next(emitter, event, millis) {
+  const came = new Promise((resolve) => emitter.once(event, (...args) => resolve(args.length === 1 ? args[0] : args)));
+  return within(came, event, millis);
+}
