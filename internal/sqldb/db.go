@@ -8,6 +8,10 @@ import (
 	"log/slog"
 	"strings"
 	"sync/atomic"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
 )
 
 // Dialect is the SQL engine behind a DB.
@@ -32,6 +36,25 @@ var ErrCommitUnknown = errors.New("sqldb: the outcome of the commit is unknown")
 
 // ErrFull says that the database has no room to write. Reads go on.
 var ErrFull = errors.New("sqldb: no space left for the database")
+
+// IsDataFault tells whether the statement failed for what stood in its values (a constraint, a length, a
+// range), so that another with other values may succeed.
+func IsDataFault(err error) bool {
+	if se, ok := errors.AsType[*sqlite.Error](err); ok {
+		switch se.Code() & 0xff {
+		case sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_RANGE:
+			return true
+		}
+	}
+	if pe, ok := errors.AsType[*pgconn.PgError](err); ok {
+		// PostgreSQL, "Error Codes": data exception, integrity constraint violation, program limit exceeded.
+		switch pe.Code[:2] {
+		case "22", "23", "54":
+			return true
+		}
+	}
+	return false
+}
 
 // Options say which database to open.
 type Options struct {

@@ -19,7 +19,7 @@ const (
 	checkpointEvery = 250 * time.Millisecond
 	// Beyond this many pages in the WAL (of 4 KiB: 64 MiB) the writer waits for a whole checkpoint.
 	walPagesMax = 16384
-	// No read stays open longer, since an open read keeps the WAL from starting over.
+	// No read stays open longer unless its caller set a deadline: an open read keeps the WAL from starting over.
 	sqliteReadMax = time.Second
 	// Statements kept prepared on each connection.
 	statementsMax = 256
@@ -55,7 +55,9 @@ func openSQLite(ctx context.Context, path string, o Options) (engine, error) {
 	}
 	db.SetMaxIdleConns(n + 4)
 	e.readers = make(chan *sqliteConn, n)
-	fail := func(err error) (engine, error) { return nil, errors.Join(fmt.Errorf("sqldb: open %s: %w", path, err), db.Close()) }
+	fail := func(err error) (engine, error) {
+		return nil, errors.Join(fmt.Errorf("sqldb: open %s: %w", path, err), db.Close())
+	}
 	if e.writer, err = newSQLiteConn(ctx, db); err != nil {
 		return fail(err)
 	}
@@ -155,8 +157,11 @@ func (e *sqliteEngine) read(ctx context.Context, f func(conn) error) error {
 		return ctx.Err()
 	}
 	defer func() { e.readers <- c }()
-	ctx, cancel := context.WithTimeout(ctx, sqliteReadMax)
-	defer cancel()
+	if _, bounded := ctx.Deadline(); !bounded {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, sqliteReadMax)
+		defer cancel()
+	}
 	bg := context.WithoutCancel(ctx)
 	if err := c.begin(bg, "BEGIN"); err != nil {
 		return fmt.Errorf("sqldb: begin: %w", err)

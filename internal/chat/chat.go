@@ -1,0 +1,164 @@
+package chat
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"parley/internal/bus"
+	"parley/internal/id"
+	"parley/internal/schema"
+	"parley/internal/sqldb"
+	"parley/internal/workflow"
+)
+
+// commitTimeout bounds one transaction of sends.
+const commitTimeout = 10 * time.Second
+
+// Options are chat's bounds and policies. A zero bound takes its default.
+type Options struct {
+	BatchMax             int           // sends committed together; 256
+	QueueMax             int           // sends that may wait; 8192
+	Writers              int           // goroutines that commit; 1 on SQLite, 4 on PostgreSQL
+	ContentBytesMax      int           // 32 KiB
+	MetadataBytesMax     int           // 8 KiB
+	MembersPerRequestMax int           // 1000
+	ReplayChangesMax     int           // changes replayed to a client that comes back; 1000
+	ReplayBytesMax       int           // 512 KiB
+	PollEvery            time.Duration // how often the heads of the log are compared; 2 s
+
+	// Judge says whether a text is to be flagged; nil: nothing is.
+	Judge                func(text string) bool
+	ModerationFailClosed bool
+	// Shared says that other nodes or programs may be listening on the bus.
+	Shared bool
+}
+
+func (o *Options) defaults(d sqldb.Dialect) {
+	set := func(p *int, v int) {
+		if *p == 0 {
+			*p = v
+		}
+	}
+	set(&o.BatchMax, 256)
+	set(&o.QueueMax, 8192)
+	if d == sqldb.Postgres {
+		set(&o.Writers, 4)
+	}
+	set(&o.Writers, 1)
+	set(&o.ContentBytesMax, 32<<10)
+	set(&o.MetadataBytesMax, 8<<10)
+	set(&o.MembersPerRequestMax, 1000)
+	set(&o.ReplayChangesMax, 1000)
+	set(&o.ReplayBytesMax, 512<<10)
+	if o.PollEvery == 0 {
+		o.PollEvery = 2 * time.Second
+	}
+	if o.Judge == nil {
+		o.Judge = func(string) bool { return false }
+	}
+}
+
+// Chat is the one owner of conversations and messages on a node.
+type Chat struct {
+	// Feed is the log as it grows.
+	Feed *Feed
+
+	db         *sqldb.DB
+	bus        *bus.Bus
+	ensure     func(context.Context, *sqldb.Tx, []id.User) error
+	log        *slog.Logger
+	now        func() time.Time
+	o          Options
+	epoch      string
+	requestKey []byte
+	flow       *workflow.Flow[*batch]
+	sends      *sqldb.Batcher[*sending]
+	access     access
+	reread     chan struct{}
+	metrics    struct{ owed prometheus.Counter }
+}
+
+// Parts are what a Chat works with.
+type Parts struct {
+	DB  *sqldb.DB // migrated
+	Bus *bus.Bus
+	// EnsureUsers makes the users among ids that are not known yet; ids are sorted.
+	EnsureUsers func(ctx context.Context, tx *sqldb.Tx, ids []id.User) error
+	Log         *slog.Logger
+	Now         func() time.Time
+	Metrics     prometheus.Registerer
+	// Handle is called with every commit, in the order of its bucket's positions, from the bucket's lane: for
+	// one bucket one call at a time. It must not wait.
+	Handle func(Commit)
+}
+
+// New reads what the database says of itself. Run starts the work.
+func New(ctx context.Context, p Parts, o Options) (*Chat, error) {
+	o.defaults(p.DB.Dialect())
+	meta, err := schema.ReadMeta(ctx, p.DB)
+	if err != nil {
+		return nil, fmt.Errorf("chat: %w", err)
+	}
+	c := &Chat{
+		db: p.DB, bus: p.Bus, ensure: p.EnsureUsers, log: p.Log, now: p.Now, o: o,
+		epoch: meta.Epoch, requestKey: []byte(meta.RequestKey),
+		access: access{seen: map[memberKey]struct{}{}}, reread: make(chan struct{}, 1),
+		Feed: &Feed{log: p.Log, handle: p.Handle},
+	}
+	if c.Feed.handle == nil {
+		c.Feed.handle = func(Commit) {}
+	}
+	c.flow = c.defineSend(workflow.NewMetrics(p.Metrics))
+	c.sends = sqldb.NewBatcher(o.Writers, o.BatchMax, o.QueueMax, c.commitSends)
+	c.metrics.owed = prometheus.NewCounter(prometheus.CounterOpts{Name: "parley_chat_messages_total", Help: "Messages committed by this node."})
+	p.Metrics.MustRegister(c.metrics.owed,
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "parley_chat_sends_waiting", Help: "Sends that wait for their batch."}, func() float64 { return float64(c.sends.Waiting()) }),
+		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "parley_chat_log_fills_total", Help: "How often the log was read because what was told did not arrive."}, func() float64 { return float64(c.Feed.Fills()) }))
+	return c, nil
+}
+
+// Start brings the Feed to the head of the log; from here on everything that is committed is handled.
+// It is called once, before Run.
+func (c *Chat) Start(ctx context.Context) error {
+	// Hear first, read afterwards: what is committed between the two is held by the lanes.
+	for b := range c.Feed.lanes {
+		c.Feed.lanes[b].order.applied = -1
+	}
+	if c.o.Shared {
+		if _, err := c.bus.Hear("parley.log.*", c.Feed.hear); err != nil {
+			return fmt.Errorf("chat: %w", err)
+		}
+		c.bus.OnReconnect(func() {
+			select {
+			case c.reread <- struct{}{}:
+			default:
+			}
+		})
+	}
+	heads, err := c.readHeads(ctx)
+	if err != nil {
+		return fmt.Errorf("chat: start: %w", err)
+	}
+	c.Feed.start(heads)
+	return nil
+}
+
+// Run commits sends and keeps the Feed complete until ctx ends; then it commits what was accepted
+// and ends.
+func (c *Chat) Run(ctx context.Context) error {
+	feedDone := make(chan struct{})
+	feedCtx, stopFeed := context.WithCancel(context.WithoutCancel(ctx))
+	go func() {
+		defer close(feedDone)
+		c.runFeed(feedCtx)
+	}()
+	err := c.sends.Run(ctx)
+	stopFeed()
+	<-feedDone
+	c.Feed.stop()
+	return err
+}

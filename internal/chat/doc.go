@@ -1,0 +1,32 @@
+// Package chat owns conversations, members and messages, and the log that all of them are written to.
+//
+// # The log
+// Conversations are hashed into 256 buckets. Every accepted change takes the next position in its
+// bucket, under a lock that is held to the commit, so that positions become visible in order: who has
+// read a bucket up to n never finds something at or below n later that he had not seen. A message has
+// pos (where it was made, set once) and changed_pos (where it was last changed). A page (n, m] of the log
+// is every row with pos in it, as new and in its present state, and every row with changed_pos in it
+// and pos <= n, as changed; so no creation hides behind a later edit.
+//
+// # Invariants
+//   - seq of a conversation is 1, 2, 3, … without gaps, in commit order, which is also the order of pos.
+//   - A position is used once in its bucket and never lies beyond the bucket's last_pos.
+//   - A client_message_id of a sender names one message of a conversation, for ever.
+//   - A receipt's read seq is at most its delivered seq, that at most the conversation's last seq.
+//   - Every accepted change is committed first, then told: to this node's [Feed] at once, to the other
+//     nodes by the bus. What is told may be lost; the Feed finds the hole and reads the log.
+//   - The right to do a thing is decided inside the transaction that does it.
+//
+// [Check] verifies what the tables can show of this.
+//
+// # Concurrency
+// A [sqldb.Batcher] commits sends: one goroutine for each of its writers (one on SQLite). All other
+// changes are transactions of their callers. A Feed has one lane for each bucket; a lane's work is done
+// by at most one goroutine at a time, which exists while there is work. Run ends with all of them.
+//
+// # Tables
+// It alone writes buckets (but for their first rows), conversations, members, user_conversations, messages.
+//
+// # Not here
+// Sockets and HTTP (gateway, rest); who a token belongs to (auth); what a text is judged to be (moderation).
+package chat

@@ -1,0 +1,218 @@
+package chat
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"parley/internal/bus"
+	"parley/internal/id"
+)
+
+// Feed is this node's view of the log as it grows: every commit of every node, bucket by bucket, in
+// the order of positions, each once. What was told is brought into order; what was lost on the way is
+// read from SQL: a hole after holeWait, a lost tail by a poll.
+type Feed struct {
+	lanes  [id.Buckets]lane
+	handle func(Commit)
+	log    *slog.Logger
+	work   sync.WaitGroup
+	fills  atomic.Int64 // how often the log had to be read
+}
+
+// lane is the work of one bucket. At most one goroutine does it at a time, and it owns what belongs to
+// the bucket, here and in whoever handles its commits.
+type lane struct {
+	applied atomic.Int64 // the position up to which commits were handled
+
+	mu      sync.Mutex
+	order   order
+	queue   []task
+	running bool
+	closed  bool
+}
+
+// task is a commit to be handled or a function to be run.
+type task struct {
+	commit Commit
+	f      func(applied int64)
+}
+
+// Applied is the position up to which all commits of bucket b have been handled.
+func (f *Feed) Applied(b id.Bucket) int64 { return f.lanes[b].applied.Load() }
+
+// At runs do in the order of bucket b's commits: after all that were handled before, with the position
+// up to which they go, and before all that come. do runs on the lane's goroutine and must not wait.
+func (f *Feed) At(b id.Bucket, do func(applied int64)) {
+	l := &f.lanes[b]
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	f.push(l, task{f: do})
+}
+
+// Fills counts how often what was told had to be made good from SQL.
+func (f *Feed) Fills() int64 { return f.fills.Load() }
+
+// offer takes a commit that was told here or elsewhere.
+func (f *Feed) offer(c Commit) {
+	l := &f.lanes[c.Bucket]
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, ready := range l.order.offer(c, time.Now()) {
+		f.push(l, task{commit: ready})
+	}
+}
+
+// push queues a task; l.mu is held.
+func (f *Feed) push(l *lane, t task) {
+	if l.closed {
+		return
+	}
+	l.queue = append(l.queue, t)
+	if !l.running {
+		l.running = true
+		f.work.Go(func() { f.run(l) })
+	}
+}
+
+func (f *Feed) run(l *lane) {
+	l.mu.Lock()
+	for len(l.queue) > 0 {
+		queue := l.queue
+		l.queue = nil
+		l.mu.Unlock()
+		for _, t := range queue {
+			if t.f != nil {
+				t.f(l.applied.Load())
+				continue
+			}
+			f.handle(t.commit)
+			l.applied.Store(t.commit.Pos)
+		}
+		l.mu.Lock()
+	}
+	l.running = false
+	l.mu.Unlock()
+}
+
+// start sets every lane to the head of its bucket; commits offered before that are kept or dropped by it.
+func (f *Feed) start(heads map[id.Bucket]int64) {
+	for b, head := range heads {
+		l := &f.lanes[b]
+		l.mu.Lock()
+		held := l.order.held
+		l.order = order{applied: head}
+		l.applied.Store(head)
+		for _, c := range held {
+			for _, ready := range l.order.offer(c, time.Now()) {
+				f.push(l, task{commit: ready})
+			}
+		}
+		l.mu.Unlock()
+	}
+}
+
+// stop ends the lanes after what they have under way.
+func (f *Feed) stop() {
+	for b := range f.lanes {
+		l := &f.lanes[b]
+		l.mu.Lock()
+		l.closed = true
+		l.mu.Unlock()
+	}
+	f.work.Wait()
+}
+
+// hear takes what other nodes told. A hint that cannot be read is lost, and the log makes it good.
+func (f *Feed) hear(m bus.Message) {
+	var c Commit
+	if err := json.Unmarshal(m.Data, &c); err != nil {
+		f.log.Warn("a hint cannot be read", "subject", m.Subject, "err", err)
+		return
+	}
+	f.offer(c)
+}
+
+// holes lists the buckets whose log is to be read now.
+func (f *Feed) holes(now time.Time) (from map[id.Bucket]int64) {
+	for b := range f.lanes {
+		l := &f.lanes[b]
+		l.mu.Lock()
+		if l.order.overdue(now) {
+			if from == nil {
+				from = map[id.Bucket]int64{}
+			}
+			from[id.Bucket(b)] = l.order.applied
+		}
+		l.mu.Unlock()
+	}
+	return from
+}
+
+// runFeed reads the log where what was told does not suffice, until ctx ends.
+func (c *Chat) runFeed(ctx context.Context) {
+	every := time.NewTicker(holeWait / 2)
+	defer every.Stop()
+	lastPoll, behind := time.Now(), map[id.Bucket]int64{}
+	for {
+		again := false
+		select {
+		case <-ctx.Done():
+			return
+		case <-c.reread:
+			again = true
+		case <-every.C:
+		}
+		now := time.Now()
+		from := c.Feed.holes(now)
+		if again || now.Sub(lastPoll) >= c.o.PollEvery {
+			lastPoll = now
+			// A bucket is behind when its head of one poll ago has not been reached.
+			var late map[id.Bucket]int64
+			late, behind = c.poll(ctx, behind, again)
+			for b, n := range late {
+				if from == nil {
+					from = map[id.Bucket]int64{}
+				}
+				from[b] = n
+			}
+		}
+		for b, n := range from {
+			commit, err := c.readLog(ctx, b, n)
+			if err != nil {
+				if ctx.Err() == nil {
+					c.log.Error("the log could not be read", "bucket", b, "err", err)
+				}
+				break
+			}
+			c.Feed.fills.Add(1)
+			c.Feed.offer(commit)
+		}
+	}
+}
+
+// poll compares the heads of all buckets with what was handled. before are the heads of the last poll;
+// at once says that a bucket is late as soon as it is behind.
+func (c *Chat) poll(ctx context.Context, before map[id.Bucket]int64, atOnce bool) (late, heads map[id.Bucket]int64) {
+	heads, err := c.readHeads(ctx)
+	if err != nil {
+		if ctx.Err() == nil {
+			c.log.Error("the heads of the log could not be read", "err", err)
+		}
+		return nil, before
+	}
+	late = map[id.Bucket]int64{}
+	for b, head := range heads {
+		l := &c.Feed.lanes[b]
+		l.mu.Lock()
+		applied := l.order.applied
+		l.mu.Unlock()
+		if atOnce && applied < head || applied < before[b] {
+			late[b] = applied
+		}
+	}
+	return late, heads
+}

@@ -1,0 +1,108 @@
+package chat
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"slices"
+
+	"parley/internal/id"
+	"parley/internal/sqldb"
+)
+
+// selectHeads reads 256 rows.
+func selectHeads(ctx context.Context, tx *sqldb.Tx) (Positions, error) {
+	heads := make(Positions, id.Buckets)
+	err := tx.Each(ctx, func(rows *sql.Rows) error {
+		var b id.Bucket
+		var pos int64
+		err := rows.Scan(&b, &pos)
+		heads[b] = pos
+		return err
+	}, `SELECT bucket, last_pos FROM buckets`)
+	if err != nil {
+		return nil, fmt.Errorf("select heads: %w", err)
+	}
+	return heads, nil
+}
+
+// listMemberships is served by the primary keys, from user_conversations on.
+func listMemberships(ctx context.Context, tx *sqldb.Tx, u id.User) ([]Membership, error) {
+	var ms []Membership
+	err := tx.Each(ctx, func(rows *sql.Rows) error {
+		var m Membership
+		err := rows.Scan(append([]any{&m.Conversation, &m.changedPos, &m.lastPos}, m.Member.scan()...)...)
+		ms = append(ms, m)
+		return err
+	}, `SELECT c.id, c.changed_pos, c.last_pos, `+memberColumns+` FROM user_conversations uc
+		JOIN members m ON m.bucket = uc.bucket AND m.conversation_id = uc.conversation_id AND m.user_id = uc.user_id
+		JOIN conversations c ON c.bucket = uc.bucket AND c.id = uc.conversation_id
+		WHERE uc.user_id = $1 ORDER BY uc.bucket, uc.conversation_id`, string(u))
+	if err != nil {
+		return nil, fmt.Errorf("list memberships: %w", err)
+	}
+	return ms, nil
+}
+
+// What a conversation has in ($3, $4] of its bucket's log, by the indexes messages_log and messages_log_changed.
+const (
+	selectMade = `SELECT ` + messageColumns + ` FROM messages m
+		WHERE m.bucket = $1 AND m.conversation_id = $2 AND m.pos > $3 AND m.pos <= $4 ORDER BY m.pos LIMIT $5`
+	selectChanged = `SELECT ` + messageColumns + ` FROM messages m
+		WHERE m.bucket = $1 AND m.conversation_id = $2 AND m.changed_pos IS NOT NULL AND m.changed_pos > $3 AND m.changed_pos <= $4 AND m.pos <= $3
+		ORDER BY m.changed_pos LIMIT $5`
+)
+
+func selectMessagePage(ctx context.Context, tx *sqldb.Tx, query string, cid id.Conversation, n, m int64, limit int) ([]Message, error) {
+	return collectMessages(ctx, tx, query, int64(cid.Bucket()), string(cid), n, m, limit)
+}
+
+func collectMessages(ctx context.Context, tx *sqldb.Tx, query string, args ...any) ([]Message, error) {
+	var messages []Message
+	err := tx.Each(ctx, func(rows *sql.Rows) error {
+		m, err := scanMessage(rows)
+		messages = append(messages, m)
+		return err
+	}, query, args...)
+	if err != nil {
+		return nil, fmt.Errorf("select messages: %w", err)
+	}
+	return messages, nil
+}
+
+// selectNewest are the newest messages up to position m that are not deleted, oldest first.
+func selectNewest(ctx context.Context, tx *sqldb.Tx, cid id.Conversation, m int64, limit int) ([]Message, error) {
+	page, err := collectMessages(ctx, tx, `SELECT `+messageColumns+` FROM messages m
+		WHERE m.bucket = $1 AND m.conversation_id = $2 AND m.pos <= $3 AND NOT m.is_deleted ORDER BY m.pos DESC LIMIT $4`,
+		int64(cid.Bucket()), string(cid), m, limit)
+	slices.Reverse(page)
+	return page, err
+}
+
+// selectBucket is what a whole bucket has in (n, m], by the primary key and the index messages_changed.
+func selectBucket(ctx context.Context, tx *sqldb.Tx, b id.Bucket, n, m int64) ([]Message, error) {
+	return collectMessages(ctx, tx, `SELECT `+messageColumns+` FROM messages m WHERE m.bucket = $1 AND m.pos > $2 AND m.pos <= $3
+		UNION ALL SELECT `+messageColumns+` FROM messages m WHERE m.bucket = $1 AND m.changed_pos IS NOT NULL AND m.changed_pos > $2 AND m.changed_pos <= $3 AND m.pos <= $2`,
+		int64(b), n, m)
+}
+
+// selectMoved reads all conversations of a bucket: last_pos has no index, which every message would
+// pay for, and this is read only where something was lost.
+func selectMoved(ctx context.Context, tx *sqldb.Tx, b id.Bucket, n int64) ([]Conversation, error) {
+	var moved []Conversation
+	err := tx.Each(ctx, func(rows *sql.Rows) error {
+		cv, err := scanConversation(rows)
+		moved = append(moved, cv)
+		return err
+	}, `SELECT `+conversationColumns+` FROM conversations c WHERE c.bucket = $1 AND c.last_pos > $2 AND c.changed_pos > $2`, int64(b), n)
+	if err != nil {
+		return nil, fmt.Errorf("select moved: %w", err)
+	}
+	return moved, nil
+}
+
+// selectMemberChanges reads the memberships of a conversation that began or ended in (n, m]; bounded by its members.
+func selectMemberChanges(ctx context.Context, tx *sqldb.Tx, cid id.Conversation, n, m int64) ([]Member, error) {
+	return selectMemberPage(ctx, tx, `SELECT `+memberColumns+` FROM members m WHERE m.bucket = $1 AND m.conversation_id = $2
+		AND m.changed_pos > $3 AND m.changed_pos <= $4 ORDER BY m.changed_pos`, int64(cid.Bucket()), string(cid), n, m)
+}
