@@ -3,9 +3,9 @@ package main
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strconv"
-	"strings"
 	"syscall"
 	"time"
 )
@@ -202,12 +202,10 @@ func growth(ctx context.Context, s *server, z sizes, add func(measure, value, ba
 func idle(ctx context.Context, s *server, z sizes, add func(measure, value, bar string)) error {
 	users := names("idle-", z.idle)
 	for round := range z.idleGroupsEach {
-		// Each round groups the users by another stride, so that they do not all share the same peers.
-		shuffled := slices.Clone(users)
-		slices.SortFunc(shuffled, func(a, b string) int {
-			return strings.Compare(mixed(a, round), mixed(b, round))
-		})
-		for members := range slices.Chunk(shuffled, z.idlePerGroup) {
+		// Each round groups the users anew, so that their conversations are not all with the same others.
+		random := rand.New(rand.NewPCG(1, uint64(round)))
+		random.Shuffle(len(users), func(i, j int) { users[i], users[j] = users[j], users[i] })
+		for members := range slices.Chunk(users, z.idlePerGroup) {
 			if _, err := s.createGroup(ctx, members); err != nil {
 				return err
 			}
@@ -255,15 +253,6 @@ func idle(ctx context.Context, s *server, z sizes, add func(measure, value, bar 
 	add(what+": resident bytes each", grouped(float64(lowest-before)/float64(z.idle)), "≤ 6,500")
 	add(what+": all signed in after", fmt.Sprintf("%.1f s", took.Seconds()), "")
 	return nil
-}
-
-// mixed is a sort key that puts names in another order for each round.
-func mixed(name string, round int) string {
-	sum := uint64(14695981039346656037) + uint64(round)*1099511628211
-	for _, b := range []byte(name) { // FNV-1a
-		sum = (sum ^ uint64(b)) * 1099511628211
-	}
-	return strconv.FormatUint(sum, 16)
 }
 
 // fill makes the groups and connects all their members. conversations[i] is the group of clients[i].
