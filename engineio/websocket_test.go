@@ -1,0 +1,178 @@
+package engineio
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+)
+
+// coder/websocket, an implementation with nothing in common with ours, is the judge of frames in both directions.
+func TestWebSocketPeer(t *testing.T) {
+	ts := serve(t, Options{}, nil)
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	conn, _, err := websocket.Dial(ctx, ts.http.URL+"/engine.io/?EIO=4&transport=websocket", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.CloseNow()
+	conn.SetReadLimit(2e6)
+	if _, open, err := conn.Read(ctx); err != nil || open[0] != '0' {
+		t.Fatalf("open packet %q, %v", open, err)
+	}
+	for _, size := range []int{0, 1, 124, 125, 126, 127, 4094, 4095, 4096, 65534, 65535, 65536, 100_000, 999_999} {
+		data := []byte("4" + strings.Repeat("ü", size/2) + strings.Repeat("x", size%2))
+		for _, kind := range []websocket.MessageType{websocket.MessageText, websocket.MessageBinary} {
+			if err := conn.Write(ctx, kind, data); err != nil {
+				t.Fatal(err)
+			}
+			gotKind, got, err := conn.Read(ctx)
+			if err != nil || gotKind != kind || !bytes.Equal(got, data) {
+				t.Fatalf("echo of %d bytes: kind %v, %d bytes, %v", size, gotKind, len(got), err)
+			}
+		}
+	}
+	// In fragments: a Writer of this library makes one for each Write.
+	w, err := conn.Writer(ctx, websocket.MessageText)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, part := range []string{"4gr", "\xc3", "\xbc", "\xc3\x9fe"} {
+		if _, err := io.WriteString(w, part); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, got, err := conn.Read(ctx); err != nil || string(got) != "4grüße" {
+		t.Fatalf("echo of fragments: %q, %v", got, err)
+	}
+	// Ping waits for the pong, which needs a reader.
+	pinged := make(chan error, 1)
+	go func() { pinged <- conn.Ping(ctx) }()
+	go func() { _, _, _ = conn.Read(ctx) }() // It returns when the connection is closed.
+	if err := <-pinged; err != nil {
+		t.Fatalf("ping: %v", err)
+	}
+	if err := conn.Close(4321, "bye"); err != nil && !errors.As(err, new(websocket.CloseError)) {
+		t.Errorf("close: %v", err)
+	}
+	eventually(t, "close of the session", func() bool { return ts.session(0).closedFor() == ReasonTransportClose })
+}
+
+// RFC 6455: every breach is answered with its close code, and ends this connection.
+func TestWebSocketBreach(t *testing.T) {
+	cases := []struct {
+		name string
+		sent string
+		code uint16
+	}{
+		{"unmasked", "\x81\x01x", 1002},
+		{"reserved bit", frame(0xC0|opText, "4x"), 1002},
+		{"reserved data opcode", frame(0x83, "4x"), 1002},
+		{"reserved control opcode", frame(0x8B, ""), 1002},
+		{"fragmented ping", frame(opPing, ""), 1002},
+		{"long ping", frame(0x80|opPing, strings.Repeat("x", 126)), 1002},
+		{"16-bit length not minimal", "\x81\xFE\x00\x7D1234", 1002},
+		{"64-bit length not minimal", "\x81\xFF\x00\x00\x00\x00\x00\x00\xFF\xFF1234", 1002},
+		{"64-bit length negative", "\x81\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF1234", 1002},
+		{"continuation of nothing", frame(0x80, "4x"), 1002},
+		{"message inside a message", frame(opText, "4x") + text("4y"), 1002},
+		{"text not UTF-8", text("4\xff"), 1007},
+		{"fragmented text not UTF-8", frame(opText, "4\xc3") + frame(0x80, "x"), 1007},
+		{"too big", "\x81\xFF\x00\x00\x00\x00\x00\x01\x00\x001234", 1009},
+		{"too big in fragments", frame(opText, strings.Repeat("x", 9000)) + frame(0, strings.Repeat("x", 9000)), 1009},
+		{"too many fragments", frame(opText, "4") + strings.Repeat(frame(0, "x"), 8), 1009},
+		{"close code that may not be sent", frame(0x80|opClose, "\x03\xEE"), 1002},
+		{"close frame of one byte", frame(0x80|opClose, "\x03"), 1002},
+		{"close with a code", frame(0x80|opClose, "\x0F\xA1bye"), 4001},
+		{"close without a code", frame(0x80|opClose, ""), 0},
+		{"empty packet", text(""), 0},
+		{"unknown packet", text("7"), 0},
+		{"open packet", text("0{}"), 0},
+		{"ping packet", text("2"), 0},
+		{"close packet", text("1"), 0},
+	}
+	ts := serve(t, Options{MaxPayload: 10_000, FragmentsMax: 8}, nil)
+	for i, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			p := ts.websocket()
+			p.t = t
+			p.write(c.sent)
+			p.wantClose(c.code)
+			p.conn.Close()
+			eventually(t, "close of the session", func() bool { return ts.session(i).closedFor() != "" })
+		})
+	}
+	eventually(t, "end of all connections", func() bool { return len(ts.all()) == 0 })
+}
+
+// A frame may arrive in any pieces, together with others, and with control frames between fragments.
+func TestWebSocketPieces(t *testing.T) {
+	ts := serve(t, Options{}, nil)
+	p := ts.websocket()
+	stream := text("4one") + frame(opText, "4t") + frame(0x80|opPing, "here") + frame(0, "w") + frame(0x80, "o") +
+		frame(0x80|opBinary, "\x00\xff") + text("4"+strings.Repeat("long", 5000)) + frame(0x80|opPong, "") + text("3") + text("6") + text("4last")
+	for i := 0; i < len(stream); i += 7 {
+		p.write(stream[i:min(i+7, len(stream))])
+	}
+	want := []struct {
+		op   byte
+		data string
+	}{
+		{opText, "4one"}, {opPong, "here"}, {opText, "4two"}, {opBinary, "\x00\xff"}, {opText, "4" + strings.Repeat("long", 5000)}, {opText, "4last"},
+	}
+	for _, w := range want {
+		if op, data := p.read(); op != w.op || data != w.data {
+			t.Fatalf("frame %x %.20q, want %x %.20q", op, data, w.op, w.data)
+		}
+	}
+}
+
+func TestWebSocketMessageTimeout(t *testing.T) {
+	ts := serve(t, Options{MessageTimeout: 20 * time.Millisecond}, nil)
+	p := ts.websocket()
+	p.write(text("4x")[:3])
+	eventually(t, "close", func() bool { return ts.session(0).closedFor() == ReasonTransportError })
+}
+
+func TestWebSocketBadHandshake(t *testing.T) {
+	ts := serve(t, Options{}, nil)
+	good := []string{"Connection", "Upgrade", "Upgrade", "websocket", "Sec-WebSocket-Version", "13", "Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="}
+	for i, value := range map[int]string{5: "8", 7: "short"} {
+		header := append([]string(nil), good...)
+		header[i] = value
+		if status, body, _ := ts.request("GET", "EIO=4&transport=websocket", "", header...); status != 400 {
+			t.Errorf("%s %q: %d %q, want 400", header[i-1], value, status, body)
+		}
+	}
+}
+
+// FuzzReader feeds arbitrary bytes to the frame reader of a live connection's kind: it must not panic, nor return a message over the limit.
+func FuzzReader(f *testing.F) {
+	f.Add([]byte(text("4x")))
+	f.Add([]byte(frame(opText, "4t") + frame(0x80|opPing, "p") + frame(0x80, "o")))
+	f.Add([]byte("\x81\xFF\x00\x00\x00\x00\x00\x01\x00\x001234"))
+	f.Add([]byte(frame(0x80|opClose, "\x03\xE8bye")))
+	srv := &Server{opts: Options{MaxPayload: 1000, FragmentsMax: 4}.withDefaults()}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		c := &Conn{srv: srv, state: stateClosing} // Closing, so that no deadline is set on the connection that it has not.
+		r := newReader(c, wsConn{nc: eofConn{}}, append([]byte(nil), data...))
+		for {
+			opcode, payload, err := r.next()
+			if err != nil {
+				return
+			}
+			if len(payload) > 1000 || opcode&0x8 != 0 && len(payload) > 125 {
+				t.Fatalf("opcode %x with %d bytes", opcode, len(payload))
+			}
+		}
+	})
+}
