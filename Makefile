@@ -47,7 +47,7 @@ test-unit: ## Run the Go tests with the race detector (RUN=regexp picks some)
 test-interop: build ## Run the official Socket.IO clients against the built server
 	@sh build/need.sh node postgres
 	@cd test/interop && $(NPM_CI)
-	@$(POSTGRES) sh -c 'cd test/interop && exec node --test'
+	@$(POSTGRES) sh -c 'cd test/interop && exec node --test --test-reporter=spec'
 
 lint: ## Check formatting, vet, staticcheck
 	@sh build/need.sh go
