@@ -27,7 +27,7 @@ func scanConversation(rows *sql.Rows, more ...any) (Conversation, error) {
 const memberColumns = `m.user_id, m.role, m.active, m.joined_seq, m.joined_pos, m.changed_pos, m.delivered_seq, m.read_seq, m.joined_ms`
 
 func (m *Member) scan() []any {
-	return []any{&m.UserID, &m.Role, &m.Active, &m.JoinedSeq, &m.joinedPos, &m.changedPos, &m.DeliveredSeq, &m.ReadSeq, &m.JoinedAt}
+	return []any{&m.UserID, &m.Role, &m.Active, &m.JoinedSeq, &m.joinedPos, &m.ChangedPos, &m.DeliveredSeq, &m.ReadSeq, &m.JoinedAt}
 }
 
 func scanMember(rows *sql.Rows) (Member, error) {

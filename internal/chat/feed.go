@@ -46,11 +46,12 @@ func (f *Feed) Applied(b id.Bucket) int64 { return f.lanes[b].applied.Load() }
 
 // At runs do in the order of bucket b's commits: after all that were handled before, with the position
 // up to which they go, and before all that come. do runs on the lane's goroutine and must not wait.
-func (f *Feed) At(b id.Bucket, do func(applied int64)) {
+// It is false, and do does not run, when the feed has been stopped.
+func (f *Feed) At(b id.Bucket, do func(applied int64)) bool {
 	l := &f.lanes[b]
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	f.push(l, task{f: do})
+	return f.push(l, task{f: do})
 }
 
 // Fills counts how often what was told had to be made good from SQL.
@@ -66,16 +67,17 @@ func (f *Feed) offer(c Commit) {
 	}
 }
 
-// push queues a task; l.mu is held.
-func (f *Feed) push(l *lane, t task) {
+// push queues a task, unless the feed has been stopped; l.mu is held.
+func (f *Feed) push(l *lane, t task) bool {
 	if l.closed {
-		return
+		return false
 	}
 	l.queue = append(l.queue, t)
 	if !l.running {
 		l.running = true
 		f.work.Go(func() { f.run(l) })
 	}
+	return true
 }
 
 func (f *Feed) run(l *lane) {

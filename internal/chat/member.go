@@ -56,8 +56,8 @@ type Member struct {
 	ReadSeq      int64     `json:"read_seq"`
 
 	Active     bool  `json:"-"` // false: the row of one who was a member once, or no row
+	ChangedPos int64 `json:"-"` // where the membership last began or ended
 	joinedPos  int64 // 0: no row
-	changedPos int64
 }
 
 // AddMembers makes members of users; those who are members already stay as they are. Users who are not

@@ -92,7 +92,12 @@ type Deleted struct {
 	Pos            int64           `json:"pos"`
 }
 
-// Deleted tells of a message that was deleted; ch is of the kind MessageDeleted.
+// Deleted tells of a message that is deleted.
+func (m *Message) Deleted() Deleted {
+	return Deleted{m.ID, m.ConversationID, m.Seq, *m.DeletedAt, m.Pos}
+}
+
+// Deleted is the same for a change; ch is of the kind MessageDeleted.
 func (ch *Change) Deleted() Deleted {
 	return Deleted{ch.Message.ID, ch.Conversation, ch.Message.Seq, *ch.Message.DeletedAt, ch.Pos}
 }

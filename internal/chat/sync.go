@@ -31,9 +31,6 @@ type Membership struct {
 	lastPos    int64 // of anything in it
 }
 
-// ChangedPos is where the membership last began or ended.
-func (m *Membership) ChangedPos() int64 { return m.Member.changedPos }
-
 // Memberships are all of a user's, the ended ones too, in the order of their buckets. Bounded by the
 // conversations he was ever in.
 func (c *Chat) Memberships(ctx context.Context, u id.User) (ms []Membership, err error) {
@@ -146,7 +143,7 @@ func (c *Chat) streams(ctx context.Context, tx *sqldb.Tx, u id.User, mine []Memb
 		base := n
 		switch {
 		case !ms.Member.Active:
-			if pos := ms.Member.changedPos; pos > n && pos <= m {
+			if pos := ms.Member.ChangedPos; pos > n && pos <= m {
 				streams = append(streams, stream{entries: []Entry{{Kind: EntryRemoved, Pos: pos, conversation: ms.Conversation, Member: &ms.Member}}})
 			}
 			continue
@@ -164,7 +161,8 @@ func (c *Chat) streams(ctx context.Context, tx *sqldb.Tx, u id.User, mine []Memb
 			}
 			joined := stream{entries: []Entry{e}}
 			for i := range page {
-				joined.entries = append(joined.entries, Entry{Kind: EntryMessageNew, Pos: base, Message: &page[i], conversation: ms.Conversation})
+				seen := page[i].seenBy(u, ms.Member.Role)
+				joined.entries = append(joined.entries, Entry{Kind: EntryMessageNew, Pos: base, Message: &seen, conversation: ms.Conversation})
 			}
 			streams = append(streams, joined)
 		}
@@ -185,7 +183,8 @@ func (c *Chat) streams(ctx context.Context, tx *sqldb.Tx, u id.User, mine []Memb
 			}
 			s := stream{cut: len(rows) > limit}
 			for i := range rows[:min(len(rows), limit)] {
-				if e, ok := messageEntry(&rows[i], base, m); ok {
+				seen := rows[i].seenBy(u, ms.Member.Role)
+				if e, ok := messageEntry(&seen, base, m); ok {
 					s.entries = append(s.entries, e)
 				}
 			}
@@ -259,10 +258,6 @@ func (c *Chat) Sync(ctx context.Context, u id.User, cursor string, limit int) (S
 		return SyncPage{}, fmt.Errorf("chat: sync: %w", err)
 	}
 	page.Cursor, page.HasMore, page.Reset = c.Cursor(got.Next), got.More, got.Reset
-	role := map[id.Conversation]Role{}
-	for _, m := range ms {
-		role[m.Conversation] = m.Member.Role
-	}
 	for _, e := range got.Entries {
 		switch e.Kind {
 		case EntryRemoved, EntryJoined:
@@ -274,8 +269,7 @@ func (c *Chat) Sync(ctx context.Context, u id.User, cursor string, limit int) (S
 			page.Changes = append(page.Changes, SyncChange{Kind: "conversation", Conversation: e.Conversation})
 		}
 		if e.Message != nil {
-			m := e.Message.seenBy(u, role[e.conversation])
-			page.Changes = append(page.Changes, SyncChange{Kind: "message", Message: &m})
+			page.Changes = append(page.Changes, SyncChange{Kind: "message", Message: e.Message})
 		}
 	}
 	return page, nil
@@ -343,8 +337,8 @@ func (c *Chat) readMemberships(ctx context.Context, tx *sqldb.Tx, b id.Bucket, n
 			return nil, err
 		}
 		for len(members) > 0 { // sorted by position: those of one transaction together
-			pos, active := members[0].changedPos, members[0].Active
-			end := slices.IndexFunc(members, func(m Member) bool { return m.changedPos != pos })
+			pos, active := members[0].ChangedPos, members[0].Active
+			end := slices.IndexFunc(members, func(m Member) bool { return m.ChangedPos != pos })
 			if end < 0 {
 				end = len(members)
 			}

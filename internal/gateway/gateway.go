@@ -1,0 +1,346 @@
+package gateway
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"parley/internal/auth"
+	"parley/internal/chat"
+	"parley/internal/id"
+	"parley/internal/problem"
+	"parley/socketio"
+)
+
+const (
+	// A socket that sends before its first authenticate has been answered is held to these bounds.
+	earlyEventsMax = 32
+	earlyBytesMax  = 64 << 10
+	// heldBytesMax bounds what a session holds back while it catches up.
+	heldBytesMax = 1 << 20
+	// sendingMax is how many sends of one socket may be unanswered; the next one waits.
+	sendingMax = 256
+	// A cursor goes out when so many durable events are new to the client, or so long after the first of them.
+	cursorEvents  = 50
+	cursorSeconds = 5
+	// tokenWarning is how long before its end a token's bearer is told.
+	tokenWarning = 60 * time.Second
+	// eventTimeout bounds the work for one event.
+	eventTimeout = 15 * time.Second
+)
+
+// Parts are what a Gateway works with.
+type Parts struct {
+	IO          *socketio.Server
+	Chat        *chat.Chat
+	Users       *auth.Users
+	Verifier    *auth.Verifier
+	Log         *slog.Logger
+	Now         func() time.Time
+	Metrics     prometheus.Registerer
+	AuthTimeout time.Duration // a socket that has not signed in by then is closed
+	Replay      ReplayLimits
+}
+
+// ReplayLimits are how much is replayed to a client that comes back; beyond them it is told to sync.
+type ReplayLimits struct{ ChangesMax, BytesMax int }
+
+// Gateway serves the Socket.IO clients of a node.
+type Gateway struct {
+	parts   Parts
+	hub     *hub
+	now     func() time.Time
+	metrics metrics
+
+	mu       sync.Mutex
+	sessions []*session
+}
+
+type metrics struct {
+	events   *prometheus.CounterVec
+	failures *prometheus.CounterVec
+}
+
+// New makes a Gateway that knows nobody. Its Apply is given to chat.New; Serve follows.
+func New() *Gateway {
+	return &Gateway{hub: &hub{users: map[id.User]*user{}}}
+}
+
+// Apply brings a commit to the sockets of this node. It is called on the lane of the commit's bucket.
+func (g *Gateway) Apply(c chat.Commit) { g.hub.apply(c) }
+
+// Serve attaches the Gateway to its parts: from here on sockets are taken. Run must be running.
+func (g *Gateway) Serve(p Parts) {
+	g.parts, g.now, g.hub.at = p, p.Now, p.Chat.Feed.At
+	g.metrics.events = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "parley_gateway_events_total", Help: "Events of clients, by name."}, []string{"event"})
+	g.metrics.failures = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "parley_gateway_failures_total", Help: "Events that failed, by code."}, []string{"code"})
+	p.Metrics.MustRegister(g.metrics.events, g.metrics.failures,
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "parley_gateway_sessions", Help: "Sockets, signed in or not."}, func() float64 {
+			g.mu.Lock()
+			defer g.mu.Unlock()
+			return float64(len(g.sessions))
+		}))
+	n := p.IO.Of(namespace)
+	n.OnAuth(g.onAuth)
+	n.OnConnect(g.onConnect)
+	n.OnEvent(g.onEvent)
+	n.OnDisconnect(g.onDisconnect)
+}
+
+// onAuth verifies a token that came with the handshake. Without one the socket connects, and has a deadline.
+func (g *Gateway) onAuth(h *socketio.Handshake) error {
+	in := decodeHandshake(h.Auth)
+	if in.Token == "" {
+		if in.Cursor != "" {
+			h.Data = handshake{cursor: in.Cursor}
+		}
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), eventTimeout)
+	defer cancel()
+	who, err := g.parts.Verifier.Verify(ctx, in.Token)
+	if err != nil {
+		pe, _ := problem.Of(err)
+		return &socketio.ConnectError{Message: pe.Message, Data: map[string]any{"code": pe.Code}}
+	}
+	h.Data = handshake{who: who, cursor: in.Cursor}
+	return nil
+}
+
+func (g *Gateway) onConnect(socket *socketio.Socket) {
+	h, _ := socket.Data().(handshake)
+	s := &session{socket: socket, out: socketSink{socket}, began: g.now()}
+	socket.SetData(s)
+	g.mu.Lock()
+	s.index = int32(len(g.sessions))
+	g.sessions = append(g.sessions, s)
+	g.mu.Unlock()
+	if h.who.User == "" {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), eventTimeout)
+	defer cancel()
+	if err := g.signIn(ctx, s, h.who, h.cursor, func(authenticated) {}); err != nil {
+		g.fail(s, &socketio.Event{Name: "authenticate"}, err, "")
+		socket.Disconnect(true)
+	}
+}
+
+func (g *Gateway) onDisconnect(socket *socketio.Socket, _ string) {
+	s, _ := socket.Data().(*session)
+	if s == nil {
+		return
+	}
+	s.mu.Lock()
+	u := s.user
+	s.phase, s.held = ended, nil
+	s.mu.Unlock()
+	if u != nil {
+		g.hub.detach(u, s)
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	last := g.sessions[len(g.sessions)-1]
+	g.sessions[s.index] = last
+	last.index = s.index
+	g.sessions[len(g.sessions)-1] = nil
+	g.sessions = g.sessions[:len(g.sessions)-1]
+}
+
+// onEvent runs on the connection's reader: the next event of the socket comes when it returns.
+func (g *Gateway) onEvent(socket *socketio.Socket, e *socketio.Event) {
+	s, _ := socket.Data().(*session)
+	if s == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), eventTimeout)
+	// A send outlives its event's handler, and has a bound of its own.
+	defer cancel()
+	if eventByName[e.Name] == nil && e.Name != "authenticate" {
+		e.Name = unknownEvent // a client's own words are not given back
+	}
+	s.mu.Lock()
+	at := s.phase
+	s.mu.Unlock()
+	switch {
+	case e.Name == "authenticate":
+		g.metrics.events.WithLabelValues(e.Name).Inc()
+		g.authenticate(ctx, s, e)
+	case at == anonymous:
+		g.holdEarly(s, e)
+	case at == live:
+		g.do(ctx, s, e)
+	}
+}
+
+// unknownEvent is what an event is called that is not in the table.
+const unknownEvent = "unknown"
+
+func (g *Gateway) do(ctx context.Context, s *session, e *socketio.Event) {
+	known := eventByName[e.Name]
+	if known == nil {
+		s.waitSends(0)
+		g.fail(s, e, problem.New(problem.BadRequest, "There is no such event."), "")
+		return
+	}
+	g.metrics.events.WithLabelValues(known.Name).Inc()
+	known.do(g, ctx, s, e)
+}
+
+// holdEarly keeps what came before the first authenticate.
+func (g *Gateway) holdEarly(s *session, e *socketio.Event) {
+	for _, a := range e.Args {
+		s.earlyBytes += len(a)
+	}
+	for _, a := range e.Attachments {
+		s.earlyBytes += len(a)
+	}
+	if len(s.early) >= earlyEventsMax || s.earlyBytes > earlyBytesMax {
+		g.fail(s, e, errNotAuthenticated, "")
+		return
+	}
+	s.early = append(s.early, e)
+}
+
+var errNotAuthenticated = problem.New(problem.NotAuthenticated, problem.AuthenticationFailed)
+
+// authenticate is the event of that name: it signs an anonymous socket in, or extends the session of a
+// signed-in one with a fresh token of the same user. Every failure leaves the session as it was.
+func (g *Gateway) authenticate(ctx context.Context, s *session, e *socketio.Event) {
+	s.waitSends(0)
+	var p struct {
+		UserID string `json:"user_id"`
+		Token  string `json:"token"`
+		Cursor string `json:"cursor"`
+	}
+	if decode(e, &p) != nil {
+		g.refuse(s, e, errNotAuthenticated)
+		return
+	}
+	who, err := g.parts.Verifier.Verify(ctx, p.Token)
+	if err == nil && string(who.User) != p.UserID {
+		err = errNotAuthenticated
+	}
+	if err != nil {
+		g.refuse(s, e, err)
+		return
+	}
+	s.mu.Lock()
+	u := s.user
+	if u != nil && u.id == who.User {
+		s.expires, s.warned = max(s.expires, who.ExpiresAt.Unix()), false
+	}
+	s.mu.Unlock()
+	switch {
+	case u == nil:
+		if err := g.signIn(ctx, s, who, p.Cursor, func(a authenticated) { g.ack(e, a) }); err != nil {
+			g.refuse(s, e, err)
+			return
+		}
+	case u.id != who.User:
+		g.refuse(s, e, errNotAuthenticated)
+		return
+	default:
+		a := authenticated{u.id, g.cursorOf(u)}
+		g.ack(e, a)
+		s.emit("authenticated", a)
+		return
+	}
+	early := s.early
+	s.early, s.earlyBytes = nil, 0
+	for _, e := range early {
+		ctx, cancel := context.WithTimeout(context.Background(), eventTimeout)
+		g.do(ctx, s, e)
+		cancel()
+	}
+}
+
+// refuse answers a failed authenticate, and whatever waited for it on a socket that is not signed in.
+func (g *Gateway) refuse(s *session, e *socketio.Event, err error) {
+	g.fail(s, e, err, "")
+	for _, early := range s.early {
+		g.fail(s, early, errNotAuthenticated, "")
+	}
+	s.early, s.earlyBytes = nil, 0
+}
+
+// hasSignedIn is called once for each session, when it has its user and its rooms.
+func (g *Gateway) hasSignedIn(s *session) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.cursorAt = g.now().Unix()
+}
+
+// cursorOf is the place up to which all sessions of a user have been sent everything.
+func (g *Gateway) cursorOf(u *user) string {
+	at := chat.Positions{}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for _, r := range u.rooms {
+		b := r.id.Bucket()
+		if _, seen := at[b]; !seen {
+			at[b] = g.parts.Chat.Feed.Applied(b)
+		}
+	}
+	return g.parts.Chat.Cursor(at)
+}
+
+// ack acknowledges an event with ok and what answer holds.
+func (g *Gateway) ack(e *socketio.Event, answer any) {
+	if !e.WantsAck() {
+		return
+	}
+	b := []byte(`[{"ok":true`)
+	if answer != nil {
+		fields, err := json.Marshal(answer)
+		if err != nil || len(fields) < 2 || fields[0] != '{' {
+			panic("gateway: an answer of ours is no object")
+		}
+		if len(fields) > 2 {
+			b = append(append(b, ','), fields[1:len(fields)-1]...)
+		}
+	}
+	_ = e.AckRaw(append(b, "}]"...)) // fails only when the socket is gone
+}
+
+type failure struct {
+	Code         problem.Code `json:"code"`
+	Message      string       `json:"message"`
+	RetryAfterMS int64        `json:"retry_after_ms,omitempty"`
+	RequestID    string       `json:"request_id,omitempty"`
+}
+
+type failureEvent struct {
+	failure
+	Event           string `json:"event"`
+	ClientMessageID string `json:"client_message_id,omitempty"`
+}
+
+// fail answers an event that failed: in its acknowledgement, and as an error event for clients that ask for none.
+func (g *Gateway) fail(s *session, e *socketio.Event, err error, clientMessageID string) {
+	pe, shown := problem.Of(err)
+	f := failure{Code: pe.Code, Message: pe.Message, RetryAfterMS: pe.RetryAfter.Milliseconds()}
+	if !shown {
+		f.RequestID = rand.Text()
+		g.parts.Log.Error("an event failed", "event", e.Name, "request", f.RequestID, "err", err)
+	}
+	g.metrics.failures.WithLabelValues(string(f.Code)).Inc()
+	if e.WantsAck() {
+		_ = e.Ack(struct {
+			OK    bool    `json:"ok"`
+			Error failure `json:"error"`
+		}{false, f}) // fails only when the socket is gone
+	}
+	s.emit("error", failureEvent{f, e.Name, clientMessageID})
+}
+
+func isProblem(err error) bool {
+	_, ok := errors.AsType[*problem.Error](err)
+	return ok
+}

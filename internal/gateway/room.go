@@ -1,0 +1,295 @@
+package gateway
+
+import (
+	"slices"
+	"sync"
+
+	"parley/internal/chat"
+	"parley/internal/id"
+	"parley/socketio"
+)
+
+// hub knows which users have sockets on this node and which conversations they are in. It does no I/O of
+// its own: commits come in by apply, packets go out by the sinks of the sessions.
+type hub struct {
+	// at runs a function in the order of a bucket's commits (chat.Feed.At).
+	at func(b id.Bucket, do func(applied int64)) bool
+	// rooms of a bucket belong to its lane: they are read and changed only by apply and inside at.
+	rooms [id.Buckets]map[id.Conversation]*room
+
+	mu    sync.Mutex
+	users map[id.User]*user
+}
+
+// room is a conversation with at least one user on this node.
+type room struct {
+	id    id.Conversation
+	users []*user
+}
+
+// user is someone with at least one socket on this node.
+type user struct {
+	id id.User
+
+	mu       sync.Mutex
+	sessions []*session
+	rooms    []*room // changed only inside the lanes
+	gone     bool    // the last session was detached; it enters no room any more
+	joining  int     // sessions that are signing in
+	// journal has the memberships that began or ended while a session is signing in: what it read of the
+	// database before does not know them.
+	journal map[id.Conversation]int64 // by position
+}
+
+// event is one packet on its way to sessions.
+type event struct {
+	bucket  id.Bucket
+	pos     int64
+	conv    id.Conversation
+	packet  *socketio.Packet
+	durable bool
+}
+
+// attach adds a session, which holds what comes until release, to its user.
+func (h *hub) attach(name id.User, s *session) *user {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	u := h.users[name]
+	if u == nil {
+		u = &user{id: name}
+		h.users[name] = u
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.sessions = append(u.sessions, s)
+	u.joining++
+	return u
+}
+
+// join takes the user into the rooms of his memberships, each in the order of its bucket's commits, and
+// then calls done with the positions from which on his sessions are told everything: what lies at or
+// before them must be read from the log. ms must have been read after attach.
+func (h *hub) join(u *user, ms []chat.Membership, done func(from chat.Positions)) {
+	var mu sync.Mutex // over the two below
+	from, left := chat.Positions{}, 1
+	arrived := func(b id.Bucket, applied int64) {
+		mu.Lock()
+		if applied >= 0 {
+			from[b] = applied
+		}
+		left--
+		last := left == 0
+		mu.Unlock()
+		if last {
+			u.joined()
+			done(from)
+		}
+	}
+	for len(ms) > 0 {
+		b := ms[0].Conversation.Bucket()
+		end := slices.IndexFunc(ms, func(m chat.Membership) bool { return m.Conversation.Bucket() != b })
+		if end < 0 {
+			end = len(ms)
+		}
+		mine := ms[:end]
+		ms = ms[end:]
+		mu.Lock()
+		left++
+		mu.Unlock()
+		running := h.at(b, func(applied int64) {
+			for _, m := range mine {
+				if m.Member.Active && u.journaled(m.Conversation) <= m.Member.ChangedPos {
+					h.enter(b, m.Conversation, u)
+				}
+			}
+			arrived(b, applied)
+		})
+		if !running { // the node is stopping
+			arrived(b, -1)
+		}
+	}
+	arrived(0, -1)
+}
+
+// joined forgets the journal when no session is signing in any more.
+func (u *user) joined() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.joining--; u.joining == 0 {
+		u.journal = nil
+	}
+}
+
+func (u *user) journaled(c id.Conversation) int64 {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.journal[c]
+}
+
+// detach takes a session from its user, and the user from his rooms with his last one.
+func (h *hub) detach(u *user, s *session) {
+	h.mu.Lock()
+	u.mu.Lock()
+	u.sessions = slices.DeleteFunc(u.sessions, func(x *session) bool { return x == s })
+	var rooms []*room
+	if len(u.sessions) == 0 && !u.gone {
+		u.gone = true
+		delete(h.users, u.id)
+		rooms = u.rooms
+	}
+	u.mu.Unlock()
+	h.mu.Unlock()
+	for _, r := range rooms {
+		b := r.id.Bucket()
+		h.at(b, func(int64) { h.leave(b, r.id, u) })
+	}
+}
+
+// enter takes u into the room of a conversation; on the lane of b.
+func (h *hub) enter(b id.Bucket, c id.Conversation, u *user) {
+	if h.rooms[b] == nil {
+		h.rooms[b] = map[id.Conversation]*room{}
+	}
+	r := h.rooms[b][c]
+	if r == nil {
+		r = &room{id: c}
+	}
+	u.mu.Lock()
+	entered := !u.gone && !slices.Contains(u.rooms, r)
+	if entered {
+		u.rooms = append(u.rooms, r)
+	}
+	u.mu.Unlock()
+	if entered {
+		r.users = append(r.users, u)
+		h.rooms[b][c] = r
+	}
+}
+
+// leave takes u out of the room of a conversation; on the lane of b.
+func (h *hub) leave(b id.Bucket, c id.Conversation, u *user) {
+	r := h.rooms[b][c]
+	if r == nil {
+		return
+	}
+	u.mu.Lock()
+	u.rooms = slices.DeleteFunc(u.rooms, func(x *room) bool { return x == r })
+	u.mu.Unlock()
+	// The order of a room's users means nothing.
+	if i := slices.Index(r.users, u); i >= 0 {
+		last := len(r.users) - 1
+		r.users[i] = r.users[last]
+		r.users[last] = nil
+		r.users = r.users[:last]
+	}
+	if len(r.users) == 0 {
+		delete(h.rooms[b], c)
+	}
+}
+
+// find returns a user who has a session here, and notes in his journal that a membership of his changed.
+func (h *hub) find(name id.User, c id.Conversation, pos int64) *user {
+	h.mu.Lock()
+	u := h.users[name]
+	h.mu.Unlock()
+	if u == nil {
+		return nil
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.joining > 0 {
+		if u.journal == nil {
+			u.journal = map[id.Conversation]int64{}
+		}
+		u.journal[c] = pos
+	}
+	return u
+}
+
+// apply brings a commit to the sessions whom it concerns; on the lane of its bucket.
+func (h *hub) apply(c chat.Commit) {
+	for i := range c.Changes {
+		ch := &c.Changes[i]
+		r := h.rooms[c.Bucket][ch.Conversation]
+		to := func(p *socketio.Packet) event {
+			return event{bucket: c.Bucket, pos: ch.Pos, conv: ch.Conversation, packet: p, durable: true}
+		}
+		switch ch.Kind {
+		case chat.MessageNew:
+			r.tellMessage(ch, to)
+		case chat.MessageUpdated:
+			r.tell(nil, func() event { return to(packetOf("message-updated", ch.Row)) })
+		case chat.MessageDeleted:
+			r.tell(nil, func() event { return to(packetFor("message-deleted", ch.Deleted())) })
+		case chat.ConversationAdded, chat.MemberAdded:
+			if ch.Kind == chat.MemberAdded {
+				for _, m := range ch.Members {
+					r.tell(nil, func() event { return to(packetFor("member-added", memberChange(ch, m))) })
+				}
+			}
+			var added *socketio.Packet
+			for _, m := range ch.Members {
+				u := h.find(m.UserID, ch.Conversation, ch.Pos)
+				if u == nil {
+					continue
+				}
+				if added == nil {
+					added = packetOf("conversation-added", ch.Row)
+				}
+				h.enter(c.Bucket, ch.Conversation, u)
+				u.deliver(to(added))
+			}
+		case chat.MemberRemoved:
+			for _, m := range ch.Members {
+				u := h.find(m.UserID, ch.Conversation, ch.Pos)
+				if u == nil {
+					continue
+				}
+				h.leave(c.Bucket, ch.Conversation, u)
+				u.deliver(to(packetFor("conversation-removed", conversationRemoved{ch.Conversation, ch.Pos})))
+			}
+			for _, m := range ch.Members {
+				h.rooms[c.Bucket][ch.Conversation].tell(nil, func() event { return to(packetFor("member-removed", memberChange(ch, m))) })
+			}
+		}
+	}
+}
+
+// tell brings an event to all users of a room but one; it is made only if somebody is there. A nil room has nobody.
+func (r *room) tell(but *user, make func() event) {
+	if r == nil || len(r.users) == 0 {
+		return
+	}
+	e := make()
+	for _, u := range r.users {
+		if u != but {
+			u.deliver(e)
+		}
+	}
+}
+
+// tellMessage brings a new message to a room: to its sender with what only he may see.
+func (r *room) tellMessage(ch *chat.Change, to func(*socketio.Packet) event) {
+	if r == nil {
+		return
+	}
+	var sender *user
+	if ch.Message.ClientMessageID != "" {
+		if i := slices.IndexFunc(r.users, func(u *user) bool { return u.id == ch.Message.SenderID }); i >= 0 {
+			sender = r.users[i]
+			sender.deliver(to(packetOf("new-message", chat.RowForSender(ch.Row, ch.Message.ClientMessageID))))
+		}
+	}
+	if sender == nil || len(r.users) > 1 {
+		r.tell(sender, func() event { return to(packetOf("new-message", ch.Row)) })
+	}
+}
+
+// deliver brings an event to all sessions of a user.
+func (u *user) deliver(e event) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for _, s := range u.sessions {
+		s.deliver(e)
+	}
+}

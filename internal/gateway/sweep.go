@@ -1,0 +1,63 @@
+package gateway
+
+import (
+	"context"
+	"time"
+
+	"parley/internal/problem"
+	"parley/socketio"
+)
+
+// Run keeps the sessions' deadlines until ctx ends: sockets that do not sign in, tokens that end, and
+// cursors for those who got something.
+func (g *Gateway) Run(ctx context.Context) error {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	var all []*session
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+		g.mu.Lock()
+		all = append(all[:0], g.sessions...)
+		g.mu.Unlock()
+		now := g.now()
+		for i, s := range all {
+			g.sweep(s, now)
+			all[i] = nil
+		}
+	}
+}
+
+// sweep does what is due for one session.
+func (g *Gateway) sweep(s *session, now time.Time) {
+	s.mu.Lock()
+	phase, user := s.phase, s.user
+	left := time.Unix(s.expires, 0).Sub(now)
+	warn := phase == live && s.expires > 0 && left <= tokenWarning && !s.warned
+	if warn {
+		s.warned = true
+	}
+	tell := phase == live && !s.behind && s.fresh > 0 && (s.fresh >= cursorEvents || now.Unix()-s.cursorAt >= cursorSeconds)
+	if tell {
+		s.fresh, s.cursorAt = 0, now.Unix()
+	}
+	s.mu.Unlock()
+
+	switch {
+	case phase == anonymous && now.Sub(s.began) >= g.parts.AuthTimeout:
+		s.socket.Disconnect(true)
+	case phase == live && left <= 0:
+		g.fail(s, &socketio.Event{Name: "authenticate"}, problem.New(problem.TokenExpired, problem.AuthenticationFailed), "")
+		s.socket.Disconnect(false)
+	case warn:
+		s.emit("token-expiring", struct {
+			ExpiresInMS int64 `json:"expires_in_ms"`
+		}{max(left.Milliseconds(), 0)})
+	}
+	if tell {
+		s.emit("cursor", cursorEvent{Cursor: g.cursorOf(user)})
+	}
+}
