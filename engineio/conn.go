@@ -308,6 +308,7 @@ func (c *Conn) abort(reason string) {
 	}
 	if c.state == stateClosing {
 		c.state = stateClosed
+		c.shard.wheel.remove(c)
 	} else {
 		c.leaveOpen(stateClosed, reason)
 	}

@@ -72,6 +72,15 @@ func (f Frame) Droppable(key string) Frame {
 	return f
 }
 
+// Data returns the message that f carries. It must not be changed.
+func (f *Frame) Data() []byte {
+	data := f.wire[f.headerAt:]
+	if !f.binary {
+		data = data[1:]
+	}
+	return data
+}
+
 // Size returns the bytes that f takes in the queue of a connection.
 func (f *Frame) Size() int { return len(f.wire) }
 

@@ -3,6 +3,7 @@ package socketio
 import (
 	"encoding/json"
 	"errors"
+	"slices"
 	"sync"
 
 	"parley/engineio"
@@ -86,7 +87,11 @@ func (c *client) packet(data []byte) error {
 		p.data = append(make([]byte, 0, len(p.data)), p.data...)
 		return c.handle(s, p, nil)
 	}
-	// All of it outlives the buffer: one copy, of which the parts are parts.
+	// Attachments are not waited for on behalf of what will be refused.
+	if _, ok := splitArray(nil, p.data, c.srv.opts.ArgsMax+1); !ok {
+		return errMalformed
+	}
+	// What is kept until they are here outlives the buffer.
 	p.namespace = append(make([]byte, 0, len(p.namespace)), p.namespace...)
 	p.data = append(make([]byte, 0, len(p.data)), p.data...)
 	c.pending = &pendingPacket{packet: p}
@@ -235,13 +240,10 @@ func (c *client) socket(namespace []byte) *Socket {
 func (c *client) remove(s *Socket) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for i, other := range c.sockets {
-		if other == s {
-			last := len(c.sockets) - 1
-			c.sockets[i], c.sockets[last] = c.sockets[last], nil
-			c.sockets = c.sockets[:last]
-			return true
-		}
+	i := slices.Index(c.sockets, s)
+	if i < 0 {
+		return false
 	}
-	return false
+	c.sockets = slices.Delete(c.sockets, i, i+1)
+	return true
 }

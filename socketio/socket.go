@@ -168,6 +168,7 @@ func (s *Socket) Disconnect(closeTransport bool) {
 	conn := s.client.conn
 	if closeTransport {
 		conn.Close()
+		s.end(ReasonForcedClose)
 		return
 	}
 	if s.end(ReasonServerDisconnect) {
