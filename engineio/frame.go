@@ -39,6 +39,9 @@ const (
 	packetBinary = 'b'
 )
 
+// pong is the packet that answers a ping.
+const pong = string(packetPong)
+
 // The frames that are the same for every connection.
 var (
 	pingFrame = packetFrame("2")

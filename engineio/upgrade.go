@@ -11,9 +11,8 @@ func (r *reader) upgrade() {
 		_ = r.ws.nc.Close() // It was nobody's yet.
 		return
 	}
-	r.readAll()
-	r.c.finish()
-	r.linger()
+	r.c.srv.conns.Add(1)
+	r.read()
 }
 
 // probe exchanges the probes and waits for the upgrade packet, after which the connection is this WebSocket's. It reports whether it came.
@@ -24,6 +23,12 @@ func (r *reader) probe() bool {
 	for {
 		c.setReadDeadline(r.ws, deadline)
 		opcode, payload, err := r.next()
+		if err == errIdle {
+			if r.wait() != nil {
+				return false
+			}
+			continue
+		}
 		if err != nil {
 			return false
 		}

@@ -121,6 +121,7 @@ type reader struct {
 	opcode    byte   // of the message that is being assembled; 0 if there is none
 	fragments int
 	timed     bool // a read deadline is set
+	ponged    bool // the last packet was a pong
 	one       [1]byte
 }
 
@@ -130,8 +131,11 @@ func newReader(c *Conn, ws wsConn, early []byte) *reader {
 	return r
 }
 
-// next returns the next whole message or control frame; payload is valid until the next call. Errors: *wsError for a breach of the
-// protocol, else that of the connection.
+// errIdle is the error of next between two messages, with nothing of the second read.
+var errIdle = errors.New("engineio: no message has begun")
+
+// next returns the next whole message or control frame; payload is valid until the next call. Errors: errIdle, after which the caller
+// waits; *wsError for a breach of the protocol, else that of the connection.
 func (r *reader) next() (opcode byte, payload []byte, err error) {
 	for {
 		b := r.buf[r.start:r.end]
@@ -202,12 +206,12 @@ func (r *reader) assemble(h header, payload []byte) (byte, []byte, error) {
 	return opcode, payload, nil
 }
 
-// fill reads more. Between messages it waits without a buffer; within one, for at most Options.MessageTimeout in all.
+// fill reads more of a message, for at most Options.MessageTimeout in all. Between messages it gives the buffer back instead.
 func (r *reader) fill() error {
 	if r.start == r.end {
 		r.release()
 		if r.opcode == 0 {
-			return r.wait()
+			return errIdle
 		}
 	}
 	if !r.timed {
@@ -223,8 +227,11 @@ func (r *reader) fill() error {
 	return err
 }
 
-// wait blocks until there is something to read, and reads it.
+// wait blocks until there is something to read, and reads it. It holds no buffer meanwhile.
 func (r *reader) wait() error {
+	if r.start < r.end {
+		return nil // What came with the handshake.
+	}
 	if r.ws.raw != nil {
 		r.err = nil
 		if err := r.ws.raw.Read(r.try); err != nil {
@@ -357,35 +364,52 @@ func unmask(b []byte, mask [4]byte) {
 	}
 }
 
-// read is the goroutine of a WebSocket connection.
+// read is the goroutine of a WebSocket connection. It waits with as little on its stack as can be, and after a pong goes on in a new
+// goroutine: a stack of 2 KB that has grown never becomes as small again, and most connections do nothing but to answer pings.
 func (r *reader) read() {
 	defer r.c.srv.conns.Done()
-	r.readAll()
+	for {
+		if err := r.wait(); err != nil {
+			r.failed(err)
+			break
+		}
+		if !r.handle() {
+			break
+		}
+		if r.ponged {
+			r.ponged = false
+			r.c.srv.conns.Add(1)
+			go r.read()
+			return
+		}
+	}
 	r.c.finish()
 	r.linger()
 }
 
-// readAll handles what the client sends, until it or the connection ends.
-func (r *reader) readAll() {
+// handle handles what has been read, and what it takes to end it on the border of a message. It reports whether to go on.
+func (r *reader) handle() bool {
 	c := r.c
 	for {
 		opcode, payload, err := r.next()
-		if err != nil {
+		switch {
+		case err == errIdle:
+			return true
+		case err != nil:
 			r.failed(err)
-			return
-		}
-		switch opcode {
-		case opText, opBinary:
+			return false
+		case opcode == opText || opcode == opBinary:
+			r.ponged = opcode == opText && string(payload) == pong
 			if !c.receive(payload, opcode == opBinary) {
-				return
+				return false
 			}
-		case opPing:
+		case opcode == opPing:
 			if c.Send(controlFrame(opPong, payload)) != nil {
-				return
+				return false
 			}
-		case opClose:
+		case opcode == opClose:
 			r.closed(payload)
-			return
+			return false
 		}
 	}
 }

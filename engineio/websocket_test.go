@@ -168,7 +168,7 @@ func FuzzReader(f *testing.F) {
 		for {
 			opcode, payload, err := r.next()
 			if err != nil {
-				return
+				return // At its end the reader is idle, or misses the rest of a message.
 			}
 			if len(payload) > 1000 || opcode&0x8 != 0 && len(payload) > 125 {
 				t.Fatalf("opcode %x with %d bytes", opcode, len(payload))

@@ -13,12 +13,9 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
-	"go.uber.org/goleak"
 
 	"parley/engineio"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // A testServer serves on loopback; prepare sets the handlers.
 type testServer struct {
