@@ -244,6 +244,11 @@ func TestJWKSEndpointDown(t *testing.T) {
 		refused(t, v, name+": an unknown key", sign(t, jwt.SigningMethodRS256, s.rsa2, good(), "kid", "r9"), problem.NotAuthenticated)
 		accepted(t, v, name+": the old keys stay", good1)
 	}
+	server.answer(http.StatusFound, nil)
+	_, err := v.Verify(context.Background(), sign(t, jwt.SigningMethodRS256, s.rsa2, good(), "kid", "r9"))
+	if err == nil || !strings.Contains(err.Error(), "must be https") {
+		t.Errorf("a redirect to plain http: %v, want that it is not followed", err)
+	}
 	server.Server.Close()
 	c.add(jwksAgeMax + time.Second)
 	accepted(t, v, "gone: the old keys stay", good1)
