@@ -280,6 +280,14 @@ func (b *Bus) Routes() int {
 	return b.server.NumRemotes()
 }
 
+// ClusterAddr is the address of this node's route port, as host:port; empty when it has none.
+func (b *Bus) ClusterAddr() string {
+	if b.server == nil || b.server.ClusterAddr() == nil {
+		return ""
+	}
+	return b.server.ClusterAddr().String()
+}
+
 // Stats are for metrics.
 func (b *Bus) Stats() Stats {
 	s := Stats{Told: b.told.Load(), Lost: b.lost.Load(), Dropped: b.dropped.Load()}

@@ -6,13 +6,16 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"net/http"
 	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"parley/engineio"
 	"parley/internal/auth"
 	"parley/internal/chat"
+	"parley/internal/config"
 	"parley/internal/id"
 	"parley/internal/problem"
 	"parley/socketio"
@@ -35,63 +38,78 @@ const (
 	eventTimeout = 15 * time.Second
 )
 
-// Parts are what a Gateway works with.
-type Parts struct {
-	IO          *socketio.Server
-	Chat        *chat.Chat
-	Users       *auth.Users
-	Verifier    *auth.Verifier
-	Log         *slog.Logger
-	Now         func() time.Time
-	Metrics     prometheus.Registerer
-	AuthTimeout time.Duration // a socket that has not signed in by then is closed
-	Replay      ReplayLimits
+// Path is where Socket.IO clients connect.
+const Path = "/socket.io/"
+
+// Options are what a Gateway is told beside its own settings.
+type Options struct {
+	AllowedOrigins []string      // none: all, without credentials
+	ShutdownSpread time.Duration // over which Shutdown closes the connections
+	Replay         ReplayLimits
+	Log            *slog.Logger
 }
 
 // ReplayLimits are how much is replayed to a client that comes back; beyond them it is told to sync.
 type ReplayLimits struct{ ChangesMax, BytesMax int }
 
+// Parts are what a Gateway works with.
+type Parts struct {
+	Chat     *chat.Chat
+	Users    *auth.Users
+	Verifier *auth.Verifier
+	Log      *slog.Logger
+	Now      func() time.Time
+	Metrics  prometheus.Registerer
+}
+
 // Gateway serves the Socket.IO clients of a node.
 type Gateway struct {
-	parts   Parts
-	hub     *hub
-	now     func() time.Time
-	metrics metrics
+	io          *socketio.Server
+	parts       Parts
+	replayMax   ReplayLimits
+	authTimeout time.Duration
+	hub         *hub
+	now         func() time.Time
+	metrics     metrics
 
 	mu       sync.Mutex
 	sessions []*session
 }
 
-type metrics struct {
-	events   *prometheus.CounterVec
-	failures *prometheus.CounterVec
-}
-
 // New makes a Gateway that knows nobody. Its Apply is given to chat.New; Serve follows.
-func New() *Gateway {
-	return &Gateway{hub: &hub{users: map[id.User]*user{}}}
+func New(cfg config.Gateway, o Options) *Gateway {
+	g := &Gateway{hub: &hub{users: map[id.User]*user{}}, replayMax: o.Replay, authTimeout: cfg.AuthTimeout}
+	g.io = socketio.NewServer(socketio.Options{
+		Engine: engineio.Options{
+			Path: Path, PingInterval: cfg.PingInterval, PingTimeout: cfg.PingTimeout, UpgradeTimeout: cfg.UpgradeTimeout,
+			MessageTimeout: cfg.MessageTimeout, WriteTimeout: cfg.WriteTimeout, MaxPayload: int(cfg.MaxPayload), QueueBytesMax: int(cfg.QueueBytesMax),
+			AllowedOrigins: o.AllowedOrigins, ShutdownSpread: o.ShutdownSpread, Logger: o.Log,
+		},
+		ConnectTimeout: cfg.AuthTimeout, NamespacesMax: cfg.NamespacesMax, AttachmentBytesMax: int(cfg.AttachmentBytesMax),
+		HandshakeHeaders: []string{}, // none is used, and each would stay in memory
+	})
+	return g
 }
 
 // Apply brings a commit to the sockets of this node. It is called on the lane of the commit's bucket.
 func (g *Gateway) Apply(c chat.Commit) { g.hub.apply(c) }
 
-// Serve attaches the Gateway to its parts: from here on sockets are taken. Run must be running.
+// Serve attaches the Gateway to its parts: from here on sockets can be taken. Run must be running.
 func (g *Gateway) Serve(p Parts) {
 	g.parts, g.now, g.hub.at = p, p.Now, p.Chat.Feed.At
-	g.metrics.events = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "parley_gateway_events_total", Help: "Events of clients, by name."}, []string{"event"})
-	g.metrics.failures = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "parley_gateway_failures_total", Help: "Events that failed, by code."}, []string{"code"})
-	p.Metrics.MustRegister(g.metrics.events, g.metrics.failures,
-		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "parley_gateway_sessions", Help: "Sockets, signed in or not."}, func() float64 {
-			g.mu.Lock()
-			defer g.mu.Unlock()
-			return float64(len(g.sessions))
-		}))
-	n := p.IO.Of(namespace)
+	g.observe(p.Metrics)
+	n := g.io.Of(namespace)
 	n.OnAuth(g.onAuth)
 	n.OnConnect(g.onConnect)
 	n.OnEvent(g.onEvent)
 	n.OnDisconnect(g.onDisconnect)
 }
+
+// ServeHTTP answers the requests of the transports, under Path.
+func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) { g.io.ServeHTTP(w, r) }
+
+// Shutdown closes all connections so that their clients come back, to whoever serves then.
+func (g *Gateway) Shutdown(ctx context.Context) error { return g.io.Shutdown(ctx) }
 
 // onAuth verifies a token that came with the handshake. Without one the socket connects, and has a deadline.
 func (g *Gateway) onAuth(h *socketio.Handshake) error {

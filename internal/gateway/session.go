@@ -162,7 +162,7 @@ func (g *Gateway) signIn(ctx context.Context, s *session, who auth.Identity, cur
 // replay sends what the client missed between its cursor and the positions at which it went live, or tells
 // it to sync when that is too much.
 func (g *Gateway) replay(ctx context.Context, s *session, cursor string, to chat.Positions) {
-	limits := g.parts.Replay
+	limits := g.replayMax
 	missed, err := g.parts.Chat.CatchUp(ctx, s.user.id, cursor, to, limits.ChangesMax)
 	if err != nil {
 		// A cursor that cannot be read stands for nothing, as one of another history; a failure of ours

@@ -47,7 +47,7 @@ func (g *Gateway) sweep(s *session, now time.Time) {
 	s.mu.Unlock()
 
 	switch {
-	case phase == anonymous && now.Sub(s.began) >= g.parts.AuthTimeout:
+	case phase == anonymous && now.Sub(s.began) >= g.authTimeout:
 		s.socket.Disconnect(true)
 	case phase == live && left <= 0:
 		g.fail(s, &socketio.Event{Name: "authenticate"}, problem.New(problem.TokenExpired, problem.AuthenticationFailed), "")
