@@ -59,26 +59,27 @@ func (w *rawWriter) try(fd uintptr) bool {
 	return true
 }
 
-// tryRead reads into a buffer of the pool, which it holds only if there was something to read. done is false if the caller should wait.
+// tryRead reads into an input of the pool, which it keeps only if there was something to read. done is false if the caller should wait.
 func (r *reader) tryRead(fd uintptr) (done bool) {
-	buf := bufferPool.Get().(*readBuffer)
+	in := newInput()
 	for {
-		n, err := syscall.Read(int(fd), buf[:])
+		n, err := syscall.Read(int(fd), in.buf)
 		switch {
 		case err == syscall.EINTR:
 			continue
 		case err == syscall.EAGAIN:
-			bufferPool.Put(buf)
+			in.free()
 			return false
 		case err != nil:
 			r.err = err
 		case n == 0:
 			r.err = io.EOF
 		default:
-			r.pooled, r.buf, r.start, r.end = buf, buf[:], 0, n
+			r.input = in
+			r.end = n
 			return true
 		}
-		bufferPool.Put(buf)
+		in.free()
 		return true
 	}
 }

@@ -20,10 +20,33 @@ const (
 	closeMessageTooBig  = 1009
 )
 
-// A readBuffer is what a connection holds while there is data for it.
-type readBuffer [4 << 10]byte
+// An input is what a connection holds while there is data for it, and only then.
+type input struct {
+	buf        []byte // room, or something larger
+	start, end int    // of what has been read and not been taken
+	need       int    // bytes from start on without which it makes no sense to look again
 
-var bufferPool = sync.Pool{New: func() any { return new(readBuffer) }}
+	message   []byte // fragments so far
+	fragments int
+	opcode    byte // of the message that is being assembled; 0 if there is none
+
+	room [4 << 10]byte
+}
+
+var inputPool = sync.Pool{New: func() any { return new(input) }}
+
+func newInput() *input {
+	in := inputPool.Get().(*input)
+	in.buf = in.room[:]
+	return in
+}
+
+// free gives the input back, without what it held.
+func (in *input) free() {
+	in.buf, in.start, in.end, in.need = nil, 0, 0, 0
+	in.message, in.fragments, in.opcode = nil, 0, 0
+	inputPool.Put(in)
+}
 
 // past is a deadline that has been exceeded.
 var past = time.Unix(1, 0)
@@ -112,22 +135,19 @@ type reader struct {
 	try func(fd uintptr) bool // tryRead, bound once
 	err error                 // of tryRead
 
-	pooled     *readBuffer // to be returned to the pool; nil if buf is larger or nil
-	buf        []byte      // nil while nothing is read
-	start, end int         // of what has been read and not been taken
-	need       int         // bytes from start on without which it makes no sense to look again
+	timed  bool // a read deadline is set
+	ponged bool // the last packet was a pong
 
-	message   []byte // fragments so far
-	opcode    byte   // of the message that is being assembled; 0 if there is none
-	fragments int
-	timed     bool // a read deadline is set
-	ponged    bool // the last packet was a pong
-	one       [1]byte
+	*input // nil while the connection is idle
 }
 
 func newReader(c *Conn, ws wsConn, early []byte) *reader {
-	r := &reader{c: c, ws: ws, buf: early, end: len(early)}
+	r := &reader{c: c, ws: ws}
 	r.try = r.tryRead
+	if len(early) > 0 {
+		r.input = newInput()
+		r.buf, r.end = early, len(early)
+	}
 	return r
 }
 
@@ -138,6 +158,9 @@ var errIdle = errors.New("engineio: no message has begun")
 // waits; *wsError for a breach of the protocol, else that of the connection.
 func (r *reader) next() (opcode byte, payload []byte, err error) {
 	for {
+		if r.input == nil {
+			return 0, nil, errIdle
+		}
 		b := r.buf[r.start:r.end]
 		h, ok, err := parseHeader(b)
 		if err != nil {
@@ -206,13 +229,12 @@ func (r *reader) assemble(h header, payload []byte) (byte, []byte, error) {
 	return opcode, payload, nil
 }
 
-// fill reads more of a message, for at most Options.MessageTimeout in all. Between messages it gives the buffer back instead.
+// fill reads more of a message, for at most Options.MessageTimeout in all. Between messages it gives the input back instead.
 func (r *reader) fill() error {
-	if r.start == r.end {
+	if r.start == r.end && r.opcode == 0 {
+		r.untime() // It may have been set for a control frame.
 		r.release()
-		if r.opcode == 0 {
-			return errIdle
-		}
+		return errIdle
 	}
 	if !r.timed {
 		r.timed = true
@@ -227,9 +249,9 @@ func (r *reader) fill() error {
 	return err
 }
 
-// wait blocks until there is something to read, and reads it. It holds no buffer meanwhile.
+// wait blocks until there is something to read, and reads it.
 func (r *reader) wait() error {
-	if r.start < r.end {
+	if r.input != nil {
 		return nil // What came with the handshake.
 	}
 	if r.ws.raw != nil {
@@ -239,12 +261,12 @@ func (r *reader) wait() error {
 		}
 		return r.err
 	}
-	if _, err := r.ws.nc.Read(r.one[:]); err != nil {
+	one := make([]byte, 1)
+	if _, err := r.ws.nc.Read(one); err != nil {
 		return err
 	}
-	r.pooled = bufferPool.Get().(*readBuffer)
-	r.buf, r.start, r.end = r.pooled[:], 0, 1
-	r.buf[0] = r.one[0]
+	r.input = newInput()
+	r.end = copy(r.buf, one)
 	return nil
 }
 
@@ -252,32 +274,25 @@ func (r *reader) wait() error {
 // given for bytes that came and not for a length that was claimed.
 func (r *reader) grow() {
 	have := r.buf[r.start:r.end]
-	if r.buf == nil {
-		r.pooled = bufferPool.Get().(*readBuffer)
-		r.buf, r.start, r.end = r.pooled[:], 0, 0
+	switch {
+	case r.start+r.need <= len(r.buf):
 		return
-	}
-	if r.start+r.need <= len(r.buf) {
-		return
-	}
-	if r.need <= len(r.buf) {
+	case r.need <= len(r.buf):
 		copy(r.buf, have)
-		r.start, r.end = 0, len(have)
-		return
+	default:
+		larger := make([]byte, min(r.need, max(2*len(have), len(r.room))))
+		copy(larger, have)
+		r.buf = larger
 	}
-	larger := make([]byte, min(r.need, max(2*len(have), len(readBuffer{}))))
-	copy(larger, have)
-	n := len(have)
-	r.release()
-	r.buf, r.start, r.end = larger, 0, n
+	r.start, r.end = 0, len(have)
 }
 
-// release gives the buffer back.
+// release gives the input back.
 func (r *reader) release() {
-	if r.pooled != nil {
-		bufferPool.Put(r.pooled)
+	if r.input != nil {
+		r.input.free()
+		r.input = nil
 	}
-	r.pooled, r.buf, r.start, r.end = nil, nil, 0, 0
 }
 
 // untime lifts the deadline of a message that is complete.
@@ -458,7 +473,6 @@ func closeFrame(code uint16, text string) *Frame {
 func (r *reader) linger() {
 	c := r.c
 	r.release()
-	r.message = nil
 	c.mu.Lock()
 	if c.state == stateClosing {
 		_ = r.ws.nc.SetReadDeadline(time.Now().Add(c.srv.opts.WriteTimeout)) // A failure shows in the read.
@@ -466,13 +480,13 @@ func (r *reader) linger() {
 	wait := c.state == stateClosing
 	c.mu.Unlock()
 	if wait {
-		buf := bufferPool.Get().(*readBuffer)
+		in := newInput()
 		for {
-			if _, err := r.ws.nc.Read(buf[:]); err != nil {
+			if _, err := r.ws.nc.Read(in.buf); err != nil {
 				break
 			}
 		}
-		bufferPool.Put(buf)
+		in.free()
 	}
 	c.mu.Lock()
 	c.state = stateClosed

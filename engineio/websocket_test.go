@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -141,6 +143,57 @@ func TestWebSocketMessageTimeout(t *testing.T) {
 	p := ts.websocket()
 	p.write(text("4x")[:3])
 	eventually(t, "close", func() bool { return ts.session(0).closedFor() == ReasonTransportError })
+}
+
+// A control frame that came in pieces leaves neither a deadline nor a buffer behind. The pipe, as any connection without a socket, is
+// read a byte first, so that there are pieces for certain.
+func TestWebSocketControlInPieces(t *testing.T) {
+	server, client := net.Pipe()
+	defer server.Close()
+	defer client.Close()
+	go func() { _, _ = io.WriteString(client, frame(0x80|opPing, "x")) }() // What fails is found by the reader.
+	c := &Conn{srv: &Server{opts: Options{}.withDefaults()}, state: stateOpen}
+	r := newReader(c, wsConn{nc: server}, nil)
+	if err := r.wait(); err != nil {
+		t.Fatal(err)
+	}
+	if opcode, payload, err := r.next(); opcode != opPing || string(payload) != "x" || err != nil || !r.timed {
+		t.Fatalf("next() = %x, %q, %v; timed %v", opcode, payload, err, r.timed)
+	}
+	if _, _, err := r.next(); err != errIdle || r.timed || r.input != nil {
+		t.Errorf("then next() = %v, want errIdle; timed %v, input %v", err, r.timed, r.input != nil)
+	}
+}
+
+// Over TLS there is no non-blocking way to the socket: every write is a goroutine's.
+func TestWebSocketOverTLS(t *testing.T) {
+	ts := serve(t, Options{}, nil)
+	secure := httptest.NewTLSServer(ts.Server)
+	defer secure.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	conn, _, err := websocket.Dial(ctx, secure.URL+"/engine.io/?EIO=4&transport=websocket", &websocket.DialOptions{HTTPClient: secure.Client()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.CloseNow()
+	conn.SetReadLimit(1 << 20)
+	if _, open, err := conn.Read(ctx); err != nil || open[0] != '0' {
+		t.Fatalf("open packet %q, %v", open, err)
+	}
+	for i, size := range []int{1, 100, 10_000, 500_000} {
+		data := "4" + strings.Repeat(string(rune('a'+i)), size)
+		for range 3 {
+			if err := conn.Write(ctx, websocket.MessageText, []byte(data)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for range 3 {
+			if _, got, err := conn.Read(ctx); err != nil || string(got) != data {
+				t.Fatalf("echo of %d bytes: %d bytes, %v", size, len(got), err)
+			}
+		}
+	}
 }
 
 func TestWebSocketBadHandshake(t *testing.T) {

@@ -28,7 +28,7 @@ type Options struct {
 	// ArgsMax bounds the arguments of an event or acknowledgement. Default 256.
 	ArgsMax int
 
-	// HandshakeHeaders names the request headers that are kept for [Handshake]. Default Authorization, User-Agent, X-Forwarded-For.
+	// HandshakeHeaders names the request headers that are kept for [Handshake]. Default Authorization, X-Forwarded-For.
 	// They stay in memory as long as the connection.
 	HandshakeHeaders []string
 }
@@ -43,7 +43,7 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.EventNameBytesMax, 128)
 	setDefault(&o.ArgsMax, 256)
 	if o.HandshakeHeaders == nil {
-		o.HandshakeHeaders = []string{"Authorization", "User-Agent", "X-Forwarded-For"}
+		o.HandshakeHeaders = []string{"Authorization", "X-Forwarded-For"}
 	}
 	return o
 }

@@ -31,6 +31,9 @@ const ackIDMax = 1<<53 - 1
 // noAck is the acknowledgement id of a packet that has none.
 const noAck = -1
 
+// mainNamespace is what a packet is for that names none.
+var mainNamespace = []byte("/")
+
 // errMalformed is the error of everything that is no packet.
 var errMalformed = errors.New("socketio: malformed packet")
 
@@ -49,7 +52,7 @@ type received struct {
 //
 // Of the JSON it tests nothing. Errors: errMalformed.
 func parsePacket(b []byte, attachmentsMax int) (received, error) {
-	p := received{id: noAck, namespace: []byte("/")}
+	p := received{id: noAck, namespace: mainNamespace}
 	if len(b) == 0 || b[0] < packetConnect || b[0] > packetBinaryAck {
 		return p, errMalformed
 	}

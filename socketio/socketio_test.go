@@ -295,7 +295,7 @@ func TestHandshake(t *testing.T) {
 	p.want(`42["data",2]`)
 	h := <-got
 	if string(h.Auth) != `{"token":"é"}` || h.Query.Encode() != "a=1&a=2&token=x%26y" || !strings.HasPrefix(h.RemoteAddr, "127.0.0.1:") ||
-		!reflect.DeepEqual(h.Header, http.Header{"User-Agent": {"tester"}, "Authorization": {"Bearer x"}}) || time.Since(h.Time) > time.Minute {
+		!reflect.DeepEqual(h.Header, http.Header{"Authorization": {"Bearer x"}}) || time.Since(h.Time) > time.Minute {
 		t.Errorf("handshake %+v", h)
 	}
 	p.send("40/refused,", "40/plain", "40/nowhere,{}")
