@@ -297,8 +297,8 @@ func (s *Server) upgradeConn(c *Conn, w http.ResponseWriter, r *http.Request) {
 }
 
 // Shutdown refuses new connections, closes those that there are, evenly over Options.ShutdownSpread, and waits for them to be gone; the
-// official client then connects again. When ctx ends, what is left is cut and ctx's error returned. No goroutine of the server remains in any case,
-// but for calls of a Session that do not return.
+// official client then connects again. When ctx ends, what is left is cut and ctx's error returned. No goroutine of the server remains then,
+// unless a Session's method does not return within a second of the cut.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Lock()
 	s.closing = true
@@ -317,7 +317,10 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		for _, c := range s.all() {
 			c.abort(ReasonShutdown)
 		}
-		<-done
+		select {
+		case <-done:
+		case <-time.After(time.Second):
+		}
 	}
 	s.quitOnce.Do(func() { close(s.quit) })
 	for _, sh := range s.shards {
