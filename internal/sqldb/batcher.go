@@ -3,6 +3,7 @@ package sqldb
 import (
 	"context"
 	"errors"
+	"runtime"
 	"sync"
 )
 
@@ -97,7 +98,14 @@ func (b *Batcher[T]) run(ctx context.Context, w *writer[T]) {
 			w.stopped = true
 			w.mu.Unlock()
 		}
-		for batch := b.take(w); len(batch) > 0; batch = b.take(w) {
+		for {
+			// Whoever is about to put something gets to run first. On a busy node this is what makes batches:
+			// the scheduler would run this goroutine right after the first Put. On an idle one it costs nothing.
+			runtime.Gosched()
+			batch := b.take(w)
+			if len(batch) == 0 {
+				break
+			}
 			b.commit(work, batch)
 		}
 		if ctx.Err() != nil {

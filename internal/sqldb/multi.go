@@ -19,7 +19,7 @@ const multiRowsMax = 256
 //
 //	(VALUES (CAST($1 AS BIGINT), CAST($2 AS TEXT)), ($3, $4), …)
 //
-// with the columns column1, column2, … So that a few texts serve every length, and are prepared once,
+// (with ? for SQLite, whose driver looks every named parameter up in a list) with the columns column1, column2, … So that a few texts serve every length, and are prepared once,
 // the list is padded with rows of NULL to a power of two: an INSERT … SELECT must leave them out
 // (WHERE column1 IS NOT NULL), a join on column1 does so by itself.
 type Multi struct {
@@ -27,7 +27,7 @@ type Multi struct {
 	types         []string
 
 	mu    sync.Mutex
-	texts [10]string // by the logarithm of the rows
+	texts [2][10]string // by the dialect and the logarithm of the rows
 }
 
 // NewMulti makes a statement of text, whose rows have columns of the SQL types given.
@@ -42,7 +42,7 @@ func NewMulti(text string, types ...string) *Multi {
 // ExecMulti runs m for all rows and returns how many rows were changed.
 func (tx *Tx) ExecMulti(ctx context.Context, m *Multi, rows [][]any) (int64, error) {
 	var changed int64
-	err := m.chunks(rows, func(text string, args []any) error {
+	err := m.chunks(tx.Dialect, rows, func(text string, args []any) error {
 		n, err := tx.Exec(ctx, text, args...)
 		changed += n
 		return err
@@ -52,10 +52,10 @@ func (tx *Tx) ExecMulti(ctx context.Context, m *Multi, rows [][]any) (int64, err
 
 // EachMulti runs m for all rows and calls scan for each row of the answer.
 func (tx *Tx) EachMulti(ctx context.Context, scan func(*sql.Rows) error, m *Multi, rows [][]any) error {
-	return m.chunks(rows, func(text string, args []any) error { return tx.Each(ctx, scan, text, args...) })
+	return m.chunks(tx.Dialect, rows, func(text string, args []any) error { return tx.Each(ctx, scan, text, args...) })
 }
 
-func (m *Multi) chunks(rows [][]any, run func(text string, args []any) error) error {
+func (m *Multi) chunks(d Dialect, rows [][]any, run func(text string, args []any) error) error {
 	for len(rows) > 0 {
 		part := rows[:min(len(rows), multiRowsMax)]
 		rows = rows[len(part):]
@@ -67,17 +67,20 @@ func (m *Multi) chunks(rows [][]any, run func(text string, args []any) error) er
 			}
 			args = append(args, r...)
 		}
-		if err := run(m.text(power), args[:cap(args)]); err != nil { // what is beyond the rows is NULL
+		if err := run(m.text(d, power), args[:cap(args)]); err != nil { // what is beyond the rows is NULL
 			return err
 		}
 	}
 	return nil
 }
 
-func (m *Multi) text(power int) string {
+// Text is the statement for up to so many rows, as a plan is asked for.
+func (m *Multi) Text(d Dialect, rows int) string { return m.text(d, bits.Len(uint(rows-1))) }
+
+func (m *Multi) text(d Dialect, power int) string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.texts[power] == "" {
+	if m.texts[d][power] == "" {
 		var b strings.Builder
 		b.WriteString(m.before)
 		b.WriteString("(VALUES ")
@@ -89,17 +92,20 @@ func (m *Multi) text(power int) string {
 			for i, typ := range m.types {
 				b.WriteString([]string{"(", ", "}[min(i, 1)])
 				n++
-				if row == 0 { // PostgreSQL takes the column's type from here, SQLite its affinity
-					b.WriteString("CAST($" + strconv.Itoa(n) + " AS " + typ + ")")
-				} else {
-					b.WriteString("$" + strconv.Itoa(n))
+				parameter := "?"
+				if d == Postgres {
+					parameter = "$" + strconv.Itoa(n)
 				}
+				if row == 0 { // PostgreSQL takes the column's type from here, SQLite its affinity
+					parameter = "CAST(" + parameter + " AS " + typ + ")"
+				}
+				b.WriteString(parameter)
 			}
 			b.WriteByte(')')
 		}
 		b.WriteByte(')')
 		b.WriteString(m.after)
-		m.texts[power] = b.String()
+		m.texts[d][power] = b.String()
 	}
-	return m.texts[power]
+	return m.texts[d][power]
 }
