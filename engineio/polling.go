@@ -34,13 +34,10 @@ func (c *Conn) respond(w http.ResponseWriter, contentType string, body []byte) {
 	h.Set("Content-Type", contentType)
 	h.Set("Cache-Control", "no-store")
 	h.Set("Content-Length", strconv.Itoa(len(body)))
-	// A server that cannot set deadlines has its own; a write that fails is found by the missing pong. net/http leaves the deadline where
-	// it is, so it is lifted for the next request of the same connection, which may be another handler's.
-	rc := http.NewResponseController(w)
-	_ = rc.SetWriteDeadline(time.Now().Add(c.srv.opts.WriteTimeout))
+	// A server that cannot set deadlines has its own, and net/http lifts this one after the request. A write that fails is found by the
+	// missing pong. It is not flushed here: a client that had the answer to a POST could send the next while this one is still counted.
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(c.srv.opts.WriteTimeout))
 	_, _ = w.Write(body)
-	_ = rc.Flush()
-	_ = rc.SetWriteDeadline(time.Time{})
 }
 
 // servePoll answers a poll when there is something to send, or to say.

@@ -166,16 +166,6 @@ func TestPollIsBounded(t *testing.T) {
 	}
 }
 
-// The deadline of a poll's answer does not outlive it: the same HTTP connection serves other requests later.
-func TestPollLeavesNoDeadline(t *testing.T) {
-	ts := serve(t, Options{WriteTimeout: 20 * time.Millisecond}, nil)
-	q := ts.polling()
-	ts.want("POST", q, "4x", 200, "ok")
-	<-time.After(60 * time.Millisecond)
-	// A POST that is refused, since the client does not make it again by itself on another connection.
-	ts.want("POST", "EIO=4&transport=polling", "", 400, `{"code":2,"message":"Bad handshake method"}`)
-}
-
 func TestServerClosesPolling(t *testing.T) {
 	ts := serve(t, Options{}, nil)
 	q := ts.polling()
