@@ -29,7 +29,7 @@ func (f *face) createConversation(c *call, in newConversation) (chat.Conversatio
 
 // conversationPage is a page of the caller's conversations.
 type conversationPage struct {
-	Conversations []chat.Conversation `json:"conversations"`
+	Conversations []chat.Conversation `json:"conversations" doc:"At most limit of them."`
 	Next          string              `json:"next,omitempty" doc:"The cursor of the next page; absent on the last one."`
 }
 

@@ -7,7 +7,7 @@ import (
 
 // memberPage is a page of a conversation's members.
 type memberPage struct {
-	Members []chat.Member `json:"members"`
+	Members []chat.Member `json:"members" doc:"At most limit of them."`
 	Next    string        `json:"next,omitempty" doc:"The cursor of the next page; absent on the last one."`
 }
 

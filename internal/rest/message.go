@@ -27,7 +27,7 @@ type draft struct {
 // sent is the answer to send-message, the same as a socket's acknowledgement.
 type sent struct {
 	OK      bool       `json:"ok" doc:"Always true."`
-	Message messageRow `json:"message"`
+	Message messageRow `json:"message" doc:"The message as it is stored."`
 }
 
 // messageRow is a chat.Message as chat encoded it.

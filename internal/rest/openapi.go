@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"reflect"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -50,7 +51,7 @@ func describe() reference {
 		}
 	}
 	for name, s := range r.Map() {
-		straighten(s, r.TypeFromRef(schemaPrefix+name))
+		straighten(s, name, r.TypeFromRef(schemaPrefix+name))
 	}
 	return ref
 }
@@ -64,6 +65,8 @@ func (ref reference) openAPI() []byte {
 	return raw
 }
 
+var pathParams = regexp.MustCompile(`\{(\w+)\}`)
+
 // operation says in OpenAPI what the line says.
 func (rt *route) operation(r huma.Registry, problemSchema *huma.Schema) *huma.Operation {
 	op := &huma.Operation{
@@ -73,14 +76,10 @@ func (rt *route) operation(r huma.Registry, problemSchema *huma.Schema) *huma.Op
 	if !rt.open {
 		op.Security = signIn
 	}
-	for rest := rt.path; ; {
-		_, after, found := strings.Cut(rest, "{")
-		if !found {
-			break
-		}
-		var name string
-		name, rest, _ = strings.Cut(after, "}")
-		op.Parameters = append(op.Parameters, &huma.Param{Name: name, In: "path", Required: true, Schema: &huma.Schema{Type: huma.TypeString}})
+	for _, at := range pathParams.FindAllStringSubmatchIndex(rt.path, -1) {
+		before, name := rt.path[:at[0]], rt.path[at[2]:at[3]]
+		op.Parameters = append(op.Parameters, &huma.Param{
+			Name: name, In: "path", Required: true, Description: pathWords(before, name), Schema: &huma.Schema{Type: huma.TypeString}})
 	}
 	for _, p := range rt.params {
 		op.Parameters = append(op.Parameters, p.openAPI())
@@ -135,13 +134,15 @@ func (p param) openAPI() *huma.Param {
 }
 
 // straighten makes a schema say what is true of our JSON: fields may be added, lists are never null, what is a pointer
-// may be (huma knows that of scalars only), and raw JSON is an object or null.
-func straighten(s *huma.Schema, t reflect.Type) {
+// may be (huma knows that of scalars only), raw JSON is an object or null, and a field has words.
+func straighten(s *huma.Schema, name string, t reflect.Type) {
 	s.AdditionalProperties = nil
 	for _, f := range jsonFields(t) {
 		p := s.Properties[f.name]
+		if p.Description == "" {
+			p.Description = fieldWords[name+"."+f.name]
+		}
 		switch {
-		case p == nil: // hidden
 		case f.Type == reflect.TypeFor[json.RawMessage]():
 			*p = huma.Schema{Type: huma.TypeObject, Nullable: true, Description: p.Description}
 		case p.Type == huma.TypeArray:

@@ -20,7 +20,7 @@ func (f *face) getUser(c *call) (auth.User, error) {
 
 // userList holds users in the order in which they were asked for.
 type userList struct {
-	Users []auth.User `json:"users"`
+	Users []auth.User `json:"users" doc:"In the order in which they were asked for, each once."`
 }
 
 func (f *face) listUsers(c *call) (userList, error) {
