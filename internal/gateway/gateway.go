@@ -145,7 +145,7 @@ func (g *Gateway) onConnect(socket *socketio.Socket) {
 	ctx, cancel := context.WithTimeout(context.Background(), eventTimeout)
 	defer cancel()
 	if err := g.signIn(ctx, s, h.who, h.cursor, func(authenticated) {}); err != nil {
-		g.fail(s, &socketio.Event{Name: "authenticate"}, err, "")
+		g.failSignIn(s, err)
 		socket.Disconnect(true)
 	}
 }
@@ -342,13 +342,7 @@ type failureEvent struct {
 
 // fail answers an event that failed: in its acknowledgement, and as an error event for clients that ask for none.
 func (g *Gateway) fail(s *session, e *socketio.Event, err error, clientMessageID string) {
-	pe, shown := problem.Of(err)
-	f := failure{Code: pe.Code, Message: pe.Message, RetryAfterMS: pe.RetryAfter.Milliseconds()}
-	if !shown {
-		f.RequestID = rand.Text()
-		g.parts.Log.Error("an event failed", "event", e.Name, "request", f.RequestID, "err", err)
-	}
-	g.metrics.failures.WithLabelValues(string(f.Code)).Inc()
+	f := g.failed(e.Name, err)
 	if e.WantsAck() {
 		_ = e.Ack(struct {
 			OK    bool    `json:"ok"`
@@ -356,6 +350,23 @@ func (g *Gateway) fail(s *session, e *socketio.Event, err error, clientMessageID
 		}{false, f}) // fails only when the socket is gone
 	}
 	s.emit("error", failureEvent{f, e.Name, clientMessageID})
+}
+
+// failSignIn tells a socket that its sign-in ended or did not come about, though it sent no event that could be answered.
+func (g *Gateway) failSignIn(s *session, err error) {
+	s.emit("error", failureEvent{failure: g.failed("authenticate", err), Event: "authenticate"})
+}
+
+// failed counts a failure of the event called name, and is what may be shown of it; what may not goes to the log.
+func (g *Gateway) failed(name string, err error) failure {
+	pe, shown := problem.Of(err)
+	f := failure{Code: pe.Code, Message: pe.Message, RetryAfterMS: pe.RetryAfter.Milliseconds()}
+	if !shown {
+		f.RequestID = rand.Text()
+		g.parts.Log.Error("an event failed", "event", name, "request", f.RequestID, "err", err)
+	}
+	g.metrics.failures.WithLabelValues(string(f.Code)).Inc()
+	return f
 }
 
 func isProblem(err error) bool {

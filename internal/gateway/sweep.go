@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"parley/internal/problem"
-	"parley/socketio"
 )
 
 // Run keeps the sessions' deadlines until ctx ends: sockets that do not sign in, tokens that end, and
@@ -50,7 +49,7 @@ func (g *Gateway) sweep(s *session, now time.Time) {
 	case phase == anonymous && now.Sub(s.began) >= g.authTimeout:
 		s.socket.Disconnect(true)
 	case phase == live && left <= 0:
-		g.fail(s, &socketio.Event{Name: "authenticate"}, problem.New(problem.TokenExpired, problem.AuthenticationFailed), "")
+		g.failSignIn(s, problem.New(problem.TokenExpired, problem.AuthenticationFailed))
 		s.socket.Disconnect(false)
 	case warn:
 		s.emit("token-expiring", struct {
