@@ -28,10 +28,10 @@ type Draft struct {
 	EncryptedContent *string         `json:"encrypted_content,omitempty"`
 
 	// What the contract names and this version cannot keep: refused, since a message without its file
-	// or outside its thread is another message.
-	FileID      json.RawMessage `json:"file_id,omitempty"`
-	Attachments json.RawMessage `json:"attachments,omitempty"`
-	ThreadID    json.RawMessage `json:"thread_id,omitempty"`
+	// or outside its thread is another message. The references leave them out.
+	FileID      json.RawMessage `json:"file_id,omitempty" doc:"-"`
+	Attachments json.RawMessage `json:"attachments,omitempty" doc:"-"`
+	ThreadID    json.RawMessage `json:"thread_id,omitempty" doc:"-"`
 }
 
 const clientMessageIDBytesMax = 64

@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"encoding/json"
+	"reflect"
 	"slices"
 
 	"parley/internal/chat"
@@ -15,19 +16,27 @@ import (
 // clientEvent is one event that a client may send.
 type clientEvent struct {
 	Name string
-	Doc  string // one sentence for the reference
-	do   func(g *Gateway, ctx context.Context, s *session, e *socketio.Event)
+	Doc  string // for the reference
+	handler
+}
+
+// handler does what an event asks for.
+type handler struct {
+	do      func(g *Gateway, ctx context.Context, s *session, e *socketio.Event)
+	payload reflect.Type
+	answer  string // what the acknowledgement holds beside ok
 }
 
 // events is the table of what a client may send, and all there is: a new event is a line here, a method
 // and a scenario. authenticate alone is possible before signing in; see Gateway.authenticate.
 var events = []clientEvent{
-	{"send-message", "Sends a message; the acknowledgement has its row once it is durable.", (*Gateway).sendMessage},
-	{"edit-message", "Replaces the text of one's own message.", answered((*Gateway).editMessage)},
-	{"delete-message", "Deletes a message for everyone: one's own, or another's by right.", answered((*Gateway).deleteMessage)},
-	{"join-conversation", "Switches the delivery of a conversation to this socket on.", answered((*Gateway).joinConversation)},
-	{"leave-conversation", "Switches the delivery of a conversation to this socket off, until it reconnects.", answered((*Gateway).leaveConversation)},
-	{"sync", "Answers one page of what changed since a cursor.", answered((*Gateway).sync)},
+	{"send-message", "Sends a message, and is acknowledged once it is durable. The same client_message_id answers the first message again.",
+		handler{(*Gateway).sendMessage, reflect.TypeFor[chat.Draft](), "message"}},
+	{"edit-message", "Replaces the text of one's own message.", answered("message", (*Gateway).editMessage)},
+	{"delete-message", "Deletes a message for everyone: one's own, or another's by right.", answered("message", (*Gateway).deleteMessage)},
+	{"join-conversation", "Switches the delivery of a conversation to this socket on.", answered("", (*Gateway).joinConversation)},
+	{"leave-conversation", "Switches the delivery of a conversation to this socket off, until it reconnects.", answered("", (*Gateway).leaveConversation)},
+	{"sync", "Answers one page of what changed since a cursor; without one, the cursor of now.", answered("changes, cursor, has_more, reset", (*Gateway).sync)},
 }
 
 var eventByName = func() map[string]*clientEvent {
@@ -38,10 +47,10 @@ var eventByName = func() map[string]*clientEvent {
 	return m
 }()
 
-// answered makes an event of a method that takes a decoded payload and returns what the acknowledgement
+// answered makes a handler of a method that takes a decoded payload and returns what the acknowledgement
 // holds beside ok. It waits for the sends that came before it.
-func answered[T any](f func(g *Gateway, ctx context.Context, s *session, payload T) (any, error)) func(*Gateway, context.Context, *session, *socketio.Event) {
-	return func(g *Gateway, ctx context.Context, s *session, e *socketio.Event) {
+func answered[T any](answer string, f func(g *Gateway, ctx context.Context, s *session, payload T) (any, error)) handler {
+	return handler{payload: reflect.TypeFor[T](), answer: answer, do: func(g *Gateway, ctx context.Context, s *session, e *socketio.Event) {
 		s.waitSends(0)
 		var payload T
 		if err := decode(e, &payload); err != nil {
@@ -54,7 +63,7 @@ func answered[T any](f func(g *Gateway, ctx context.Context, s *session, payload
 			return
 		}
 		g.ack(e, answer)
-	}
+	}}
 }
 
 func (g *Gateway) sendMessage(ctx context.Context, s *session, e *socketio.Event) {
@@ -95,7 +104,7 @@ func (g *Gateway) editMessage(ctx context.Context, s *session, p struct {
 
 func (g *Gateway) deleteMessage(ctx context.Context, s *session, p struct {
 	MessageID string `json:"message_id"`
-	For       string `json:"for"`
+	For       string `json:"for,omitempty"`
 }) (any, error) {
 	if p.For != "" && p.For != "everyone" {
 		return nil, problem.New(problem.BadRequest, "for must be everyone.")
@@ -133,8 +142,8 @@ func (g *Gateway) leaveConversation(ctx context.Context, s *session, p conversat
 }
 
 func (g *Gateway) sync(ctx context.Context, s *session, p struct {
-	Cursor string `json:"cursor"`
-	Limit  int    `json:"limit"`
+	Cursor string `json:"cursor,omitempty"`
+	Limit  int    `json:"limit,omitempty"`
 }) (any, error) {
 	page, err := g.parts.Chat.Sync(ctx, s.user.id, p.Cursor, p.Limit)
 	if err == nil && !page.HasMore {

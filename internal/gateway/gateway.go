@@ -228,15 +228,17 @@ func (g *Gateway) holdEarly(s *session, e *socketio.Event) {
 
 var errNotAuthenticated = problem.New(problem.NotAuthenticated, problem.AuthenticationFailed)
 
+type authenticatePayload struct {
+	UserID string `json:"user_id"`
+	Token  string `json:"token"`
+	Cursor string `json:"cursor,omitempty"`
+}
+
 // authenticate is the event of that name: it signs an anonymous socket in, or extends the session of a
 // signed-in one with a fresh token of the same user. Every failure leaves the session as it was.
 func (g *Gateway) authenticate(ctx context.Context, s *session, e *socketio.Event) {
 	s.waitSends(0)
-	var p struct {
-		UserID string `json:"user_id"`
-		Token  string `json:"token"`
-		Cursor string `json:"cursor"`
-	}
+	var p authenticatePayload
 	if decode(e, &p) != nil {
 		g.refuse(s, e, errNotAuthenticated)
 		return

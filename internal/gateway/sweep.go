@@ -30,6 +30,10 @@ func (g *Gateway) Run(ctx context.Context) error {
 	}
 }
 
+type tokenExpiring struct {
+	ExpiresInMS int64 `json:"expires_in_ms"`
+}
+
 // sweep does what is due for one session.
 func (g *Gateway) sweep(s *session, now time.Time) {
 	s.mu.Lock()
@@ -52,9 +56,7 @@ func (g *Gateway) sweep(s *session, now time.Time) {
 		g.failSignIn(s, problem.New(problem.TokenExpired, problem.AuthenticationFailed))
 		s.socket.Disconnect(false)
 	case warn:
-		s.emit("token-expiring", struct {
-			ExpiresInMS int64 `json:"expires_in_ms"`
-		}{max(left.Milliseconds(), 0)})
+		s.emit("token-expiring", tokenExpiring{max(left.Milliseconds(), 0)})
 	}
 	if tell {
 		s.emit("cursor", cursorEvent{Cursor: g.cursorOf(user)})
