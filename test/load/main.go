@@ -39,7 +39,8 @@ func main() {
 	only := flag.String("only", "sends,rooms,latency,growth,idle", "the scenarios to run")
 	span := flag.Duration("span", 5*time.Second, "the `time` of each measurement")
 	idle := flag.Int("idle", 10_000, "idle `connections`; fewer where the limit on open files says so")
-	offline := flag.Int("offline", 1_000, "offline `members` of the largest group")
+	settle := flag.Duration("settle", 20*time.Second, "the `time` that idle connections are watched; Go collects garbage after 2m")
+	offline := flag.Int("offline", 10_000, "offline `members` of the largest group")
 	flag.Parse()
 
 	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -47,7 +48,7 @@ func main() {
 	ctx, cancel = context.WithTimeout(ctx, runMax)
 	defer cancel()
 
-	z := defaultSizes(*span, *offline, *idle)
+	z := defaultSizes(*span, *offline, *idle, *settle)
 	command := "go run ./test/load " + strings.Join(os.Args[1:], " ")
 	r, err := run(ctx, *binary, strings.Split(*databases, ","), strings.Split(*only, ","), z, strings.TrimSpace(command))
 	if r != nil {
@@ -63,14 +64,14 @@ func main() {
 }
 
 // defaultSizes are the sizes of the bars.
-func defaultSizes(span time.Duration, offline, idle int) sizes {
+func defaultSizes(span time.Duration, offline, idle int, settle time.Duration) sizes {
 	z := sizes{
 		span:          span,
 		inFlight:      []int{1, 16, 256},
 		rooms:         []rooms{{10, 10, 20}, {1, 100, 20}, {1, 1000, 20}},
 		latency:       rooms{10, 100, 20},
 		latencyPerSec: 20_000,
-		idle:          idle, idlePerGroup: 100, idleGroupsEach: 20, idleSettle: 20 * time.Second,
+		idle:          idle, idlePerGroup: 100, idleGroupsEach: 20, idleSettle: settle,
 	}
 	for n := 10; n < offline; n *= 10 {
 		z.offline = append(z.offline, n)

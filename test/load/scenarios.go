@@ -76,6 +76,7 @@ func sends(ctx context.Context, s *server, z sizes, add func(measure, value, bar
 		what := fmt.Sprintf("durable sends, %d in flight", n)
 		add(what, perSecond(f.sends, f.seconds), rateBar)
 		add(what+": time to the ack, p50 / p99", fmt.Sprintf("%s / %s", millis(f.ack.quantile(0.5)), millis(f.ack.quantile(0.99))), "")
+		add(what+": CPU-seconds of server and database for 1,000", costOf(f), "")
 		if f.commits >= 0 {
 			add(what+": commits (each one sync) for a send", fmt.Sprintf("%.4f", f.commits/max(1, f.sends)), syncBar)
 		}
@@ -100,7 +101,7 @@ func saturatedRooms(ctx context.Context, s *server, z sizes, add func(measure, v
 		if err != nil {
 			return fmt.Errorf("%s: %w", r, err)
 		}
-		add(r.String()+": CPU-seconds of server and database for 1,000 durable sends", fmt.Sprintf("%.3f", 1000*f.cpuSeconds/max(1, f.sends)), bars[r])
+		add(r.String()+": CPU-seconds of server and database for 1,000 durable sends", costOf(f), bars[r])
 		add(r.String()+": sends", perSecond(f.sends, f.seconds), "")
 		add(r.String()+": deliveries", perSecond(f.deliveries, f.seconds), "")
 		add(r.String()+": deliveries for a CPU-second, the durable sends included", grouped(f.deliveries/max(0.01, f.cpuSeconds)),
@@ -198,7 +199,9 @@ func growth(ctx context.Context, s *server, z sizes, add func(measure, value, ba
 }
 
 // idle measures the memory of connections that do nothing. The server is restarted before they come, so that it holds
-// nothing that making their conversations left behind.
+// nothing that making their conversations left behind. What the kernel counts includes the caches of SQLite, which fill while
+// the users sign in, and garbage that Go clears away when it next collects, at the latest after two minutes; so what Go
+// itself says that it uses is told beside it.
 func idle(ctx context.Context, s *server, z sizes, add func(measure, value, bar string)) error {
 	users := names("idle-", z.idle)
 	for round := range z.idleGroupsEach {
@@ -222,6 +225,10 @@ func idle(ctx context.Context, s *server, z sizes, add func(measure, value, bar 
 	if err != nil {
 		return err
 	}
+	usedBefore, err := s.usedByGo()
+	if err != nil {
+		return err
+	}
 	begun := time.Now()
 	c, err := connect(ctx, s, users, idleBuffer)
 	if err != nil {
@@ -229,7 +236,7 @@ func idle(ctx context.Context, s *server, z sizes, add func(measure, value, bar 
 	}
 	defer c.close()
 	took := time.Since(begun)
-	// Signing in leaves garbage; the lowest figure while it is cleared away is what idle connections hold.
+	// The lowest figure while the garbage of signing in is cleared away is what idle connections hold.
 	lowest := int64(0)
 	for end := time.Now().Add(z.idleSettle); ; {
 		now, err := s.residentBytes()
@@ -246,14 +253,22 @@ func idle(ctx context.Context, s *server, z sizes, add func(measure, value, bar 
 			return err
 		}
 	}
+	used, err := s.usedByGo()
+	if err != nil {
+		return err
+	}
 	if lost := c.lost.Load(); lost > 0 {
 		return fmt.Errorf("%d of %d idle connections were lost", lost, len(users))
 	}
 	what := fmt.Sprintf("%s idle connections of users in %d conversations", grouped(float64(z.idle)), z.idleGroupsEach)
 	add(what+": resident bytes each", grouped(float64(lowest-before)/float64(z.idle)), "≤ 6,500")
+	add(what+": bytes each in Go's heap and stacks", grouped((used-usedBefore)/float64(z.idle)), "")
 	add(what+": all signed in after", fmt.Sprintf("%.1f s", took.Seconds()), "")
 	return nil
 }
+
+// costOf is the CPU time of a thousand sends, in seconds.
+func costOf(f figures) string { return fmt.Sprintf("%.3f", 1000*f.cpuSeconds/max(1, f.sends)) }
 
 // fill makes the groups and connects all their members. conversations[i] is the group of clients[i].
 func (r rooms) fill(ctx context.Context, s *server) (c *crowd, conversations []string, err error) {

@@ -16,6 +16,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -177,19 +178,38 @@ func (s *server) token(user string) string {
 	return signed + "." + encode(mac.Sum(nil))
 }
 
+// membersPerRequest is how many members one request may name.
+const membersPerRequest = 1000
+
 // createGroup makes a group of members, the first of them its owner, and returns its id.
 func (s *server) createGroup(ctx context.Context, members []string) (string, error) {
-	body, err := json.Marshal(map[string]any{"type": "group", "name": "load", "member_ids": members[1:]})
+	owner, others := members[0], members[1:]
+	now := min(len(others), membersPerRequest)
+	id, err := s.post(ctx, "/v1/conversations", owner, map[string]any{"type": "group", "name": "load", "member_ids": others[:now]})
+	if err != nil {
+		return "", fmt.Errorf("a group of %d: %w", len(members), err)
+	}
+	for more := range slices.Chunk(others[now:], membersPerRequest) {
+		if _, err := s.post(ctx, "/v1/conversations/"+id+"/members", owner, map[string]any{"member_ids": more}); err != nil {
+			return "", fmt.Errorf("a group of %d: %w", len(members), err)
+		}
+	}
+	return id, nil
+}
+
+// post makes something by REST in the name of user, and returns the id of what the answer is a row of.
+func (s *server) post(ctx context.Context, path, user string, content any) (id string, err error) {
+	body, err := json.Marshal(content)
 	if err != nil {
 		return "", err
 	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+s.address+"/v1/conversations", bytes.NewReader(body))
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+s.address+path, bytes.NewReader(body))
 	if err != nil {
 		return "", err
 	}
 	request.Header.Set("Content-Type", "application/json")
 	request.Header.Set("X-API-Key", s.apiKey)
-	request.Header.Set("X-Parley-User", members[0])
+	request.Header.Set("X-Parley-User", user)
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {
 		return "", err
@@ -201,7 +221,7 @@ func (s *server) createGroup(ctx context.Context, members []string) (string, err
 	}
 	var row struct{ ID string }
 	if response.StatusCode != http.StatusCreated || json.Unmarshal(answer, &row) != nil || row.ID == "" {
-		return "", fmt.Errorf("a group of %d: %s: %.300s", len(members), response.Status, answer)
+		return "", fmt.Errorf("%s: %.300s", response.Status, answer)
 	}
 	return row.ID, nil
 }
@@ -307,4 +327,14 @@ func (s *server) residentBytes() (int64, error) {
 		}
 	}
 	return 0, errors.New("/proc/pid/status has no VmRSS")
+}
+
+// usedByGo is the memory that Go's heap and stacks have in use, in bytes, garbage that was not collected yet included.
+func (s *server) usedByGo() (float64, error) {
+	heap, err := s.metric("go_memstats_heap_inuse_bytes")
+	if err != nil {
+		return 0, err
+	}
+	stacks, err := s.metric("go_memstats_stack_inuse_bytes")
+	return heap + stacks, err
 }
