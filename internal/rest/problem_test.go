@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -297,6 +298,7 @@ func TestNotReady(t *testing.T) {
 func TestPanic(t *testing.T) {
 	begun, done := make(chan struct{}), make(chan struct{})
 	var requests atomic.Int32
+	release := sync.OnceFunc(func() { close(done) })
 	f := start(t, sqldbtest.Open(t, sqldb.SQLite), func(p *Parts) {
 		p.Ready = func(context.Context) error {
 			if requests.Add(1) == 2 {
@@ -307,6 +309,7 @@ func TestPanic(t *testing.T) {
 			return nil
 		}
 	})
+	t.Cleanup(release) // also when the test fails before it gets there
 	type result struct {
 		status int
 		err    error
@@ -322,7 +325,7 @@ func TestPanic(t *testing.T) {
 	}()
 	<-begun
 	a := f.do(request{method: GET, path: "/readyz"})
-	close(done)
+	release()
 	check(t, "a panic", a, body("Internal Server Error", "internal", "Something went wrong on our side.", `,"request_id":"ID"`))
 	if r := <-other; r.status != 200 || r.err != nil {
 		t.Errorf("beside a panic: %+v", r)

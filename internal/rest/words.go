@@ -16,7 +16,7 @@ var fieldWords = map[string]string{
 	"Conversation.created_by":      "Who made it.",
 	"Conversation.settings":        "Kept for later; empty.",
 	"Conversation.created_at":      "When it was made.",
-	"Conversation.updated_at":      "When its settings or its members were last changed.",
+	"Conversation.updated_at":      "When its settings, its members or its newest message last changed.",
 	"Conversation.member_count":    "How many members it has.",
 	"Conversation.last_seq":        "The seq of the newest message; 0 before the first.",
 	"Conversation.pos":             "Where the last change of its settings stands in the log, for those who compare two rows: the higher is the later.",
