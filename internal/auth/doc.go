@@ -1,7 +1,7 @@
 // Package auth says who someone is: it verifies tokens and API keys, and owns the users.
 //
 // # Promises
-//   - A [Verifier] accepts only what CONTRACT.md, "Signing in", lists: HS256, RS256, ES256 and EdDSA, each only with a key
+//   - A [Verifier] accepts only what the wire contract lists: HS256, RS256, ES256 and EdDSA, each only with a key
 //     of its own type, so that a token cannot choose how it is checked. Every token expires.
 //   - Whoever is refused learns "Authentication failed", and whether a token that was good has expired; nothing else.
 //   - Keys from a JWKS URL rotate without a restart, and stay in use while the URL does not answer. However many tokens

@@ -13,7 +13,7 @@ import (
 	"os"
 )
 
-// The algorithms of CONTRACT.md, "Signing in" (RFC 7518, section 3.1; RFC 8037, section 3.1).
+// The algorithms of "Signing in" of the wire contract (RFC 7518, section 3.1; RFC 8037, section 3.1).
 const (
 	hs256 = "HS256"
 	rs256 = "RS256"

@@ -23,7 +23,7 @@ const (
 	// NameRunesMax bounds a display name taken from a token; the rest is cut off.
 	NameRunesMax = 128
 
-	leeway     = 30 * time.Second // CONTRACT.md, "Signing in"
+	leeway     = 30 * time.Second // "Signing in" of the wire contract
 	kidTryMax  = 16               // keys that are tried for a token without a kid
 	scopeMax   = 1024             // bytes
 	tokenIDMax = 256              // bytes

@@ -296,7 +296,7 @@ func TestDumpShowsNoSecret(t *testing.T) {
 	}
 }
 
-// The names that CONTRACT.md fixes, as far as something uses them.
+// The names that the wire contract fixes, as far as something uses them.
 func TestFixedNames(t *testing.T) {
 	var variables []string
 	for _, f := range settings(&Serve{}) {
