@@ -241,8 +241,8 @@ func TestInternal(t *testing.T) {
 	}
 	a := f.do(request{method: GET, path: "/v1/conversations/" + string(cv.ID) + "/messages", token: f.token("bob")})
 	check(t, "without its table", a, body("Internal Server Error", "internal", "Something went wrong on our side.", `,"request_id":"ID"`))
-	if log := f.log.String(); !strings.Contains(log, "no such table: messages") || !strings.Contains(log, "request="+a.header.Get("X-Request-Id")) {
-		t.Errorf("the log does not have the cause: %s", log)
+	if line := f.log.line("no such table: messages"); !strings.Contains(line, "level=ERROR") || !strings.Contains(line, "request="+a.header.Get("X-Request-Id")) {
+		t.Errorf("the log has of the cause: %q", line)
 	}
 }
 
@@ -330,8 +330,8 @@ func TestPanic(t *testing.T) {
 	if r := <-other; r.status != 200 || r.err != nil {
 		t.Errorf("beside a panic: %+v", r)
 	}
-	if log := f.log.String(); !strings.Contains(log, "boom") || !strings.Contains(log, "problem_test.go") || !strings.Contains(log, "request="+a.header.Get("X-Request-Id")) {
-		t.Errorf("the log of a panic: %s", log)
+	if line := f.log.line("boom"); !strings.Contains(line, "problem_test.go") || !strings.Contains(line, "request="+a.header.Get("X-Request-Id")) {
+		t.Errorf("the log has of the panic: %q", line)
 	}
 	if a := f.do(request{method: GET, path: "/metrics"}); !strings.Contains(a.body, "parley_rest_panics_total 1\n") {
 		t.Error("the panic was not counted")

@@ -95,6 +95,16 @@ func (l *logBuffer) String() string {
 	return l.b.String()
 }
 
+// line is the first line that has text in it; "" for none.
+func (l *logBuffer) line(text string) string {
+	for line := range strings.Lines(l.String()) {
+		if strings.Contains(line, text) {
+			return line
+		}
+	}
+	return ""
+}
+
 // request is what a test sends. The path is written to the wire as it stands.
 type request struct {
 	method, path string
