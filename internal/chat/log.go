@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -150,7 +151,12 @@ func (c *Chat) change(ctx context.Context, urgent bool, buckets []id.Bucket, f f
 // changeAndTell is change for a single conversation's bucket, with the telling.
 func (c *Chat) changeAndTell(ctx context.Context, b id.Bucket, f func(*logTx) error) error {
 	commits, err := c.change(ctx, false, []id.Bucket{b}, f)
-	if err != nil {
+	switch {
+	case errors.Is(err, sqldb.ErrFull):
+		return errStorageFull
+	case errors.Is(err, sqldb.ErrCommitUnknown):
+		return errUnavailable
+	case err != nil:
 		return err
 	}
 	c.tell(commits)

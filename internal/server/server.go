@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -115,13 +116,19 @@ func Run(ctx context.Context, cfg *config.Serve, log *slog.Logger, started func(
 			return err
 		})
 	}
-	mux := http.NewServeMux()
-	mux.Handle(gateway.Path, sockets)
-	mux.Handle("/", rest.New(rest.Parts{
+	routes := rest.New(rest.Parts{
 		Chat: domain, Users: users, Verifier: verifier, Keys: keys, Ready: ready, Metrics: registry, Log: log, AllowedOrigins: cfg.CORSOrigins,
-	}))
+	})
+	// A ServeMux would answer an unclean path with a redirect in HTML before rest sees it.
+	pick := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.URL.Path, gateway.Path) {
+			sockets.ServeHTTP(w, r)
+		} else {
+			routes.ServeHTTP(w, r)
+		}
+	})
 	web := &http.Server{
-		Handler: mux, ReadHeaderTimeout: headerTimeout, ReadTimeout: requestTimeout, IdleTimeout: keepAlive, MaxHeaderBytes: headerBytesMax,
+		Handler: pick, ReadHeaderTimeout: headerTimeout, ReadTimeout: requestTimeout, IdleTimeout: keepAlive, MaxHeaderBytes: headerBytesMax,
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 
