@@ -73,7 +73,7 @@ export class Client {
         resolve(answer);
       });
     });
-    return within(answered, `the acknowledgement of ${event}`, millis);
+    return within(answered, `the acknowledgement of ${event.slice(0, 100)}`, millis);
   }
 
   // ok is call for what must succeed.
