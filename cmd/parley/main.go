@@ -79,7 +79,7 @@ func (o output) logger(l config.Log) *slog.Logger {
 		return slog.New(slog.NewJSONHandler(o.log, &slog.HandlerOptions{Level: l.Level()}))
 	}
 	if f, ok := o.log.(*os.File); ok && isatty.IsTerminal(f.Fd()) {
-		return slog.New(tint.NewHandler(o.log, &tint.Options{Level: l.Level(), TimeFormat: time.TimeOnly}))
+		return slog.New(tint.NewTextHandler(o.log, &tint.Options{Level: l.Level(), TimeFormat: time.TimeOnly}))
 	}
 	return slog.New(slog.NewTextHandler(o.log, &slog.HandlerOptions{Level: l.Level()}))
 }

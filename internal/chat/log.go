@@ -152,10 +152,9 @@ func (c *Chat) change(ctx context.Context, urgent bool, buckets []id.Bucket, f f
 func (c *Chat) changeAndTell(ctx context.Context, b id.Bucket, f func(*logTx) error) error {
 	commits, err := c.change(ctx, false, []id.Bucket{b}, f)
 	switch {
-	case errors.Is(err, sqldb.ErrFull):
-		return errStorageFull
-	case errors.Is(err, sqldb.ErrCommitUnknown):
-		return errUnavailable
+	case errors.Is(err, sqldb.ErrFull), errors.Is(err, sqldb.ErrCommitUnknown):
+		c.log.Error("a change could not be stored", "bucket", b, "err", err)
+		return storageProblem(err)
 	case err != nil:
 		return err
 	}

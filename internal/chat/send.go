@@ -196,7 +196,7 @@ var (
 	errReply       = problem.New(problem.BadRequest, "reply_to_id names no message of this conversation.")
 	errOtherDraft  = problem.New(problem.Conflict, "client_message_id was used for another message.")
 	errUnavailable = &problem.Error{Code: problem.Unavailable, Message: "The message could not be stored now.", RetryAfter: time.Second}
-	errStorageFull = problem.New(problem.StorageFull, "There is no room to store messages.")
+	errStorageFull = problem.New(problem.StorageFull, "There is no room to store anything.")
 )
 
 // validateAccess, step 1: refuses before anything is spent on the draft. A membership seen before is

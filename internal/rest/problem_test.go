@@ -258,7 +258,7 @@ func TestStorageFull(t *testing.T) {
 		t.Fatal(err)
 	}
 	a := f.do(request{method: POST, path: "/v1/conversations/" + string(cv.ID) + "/messages", token: f.token("ann"), body: `{"content":"` + strings.Repeat("x", 30<<10) + `"}`})
-	check(t, "a send without room", a, body("Insufficient Storage", "storage_full", "There is no room to store messages.", `,"request_id":"ID"`))
+	check(t, "a send without room", a, body("Insufficient Storage", "storage_full", "There is no room to store anything.", `,"request_id":"ID"`))
 	// What chat leaves to us, here the users that a conversation brings with it.
 	var ids []string
 	for i := range 1000 {

@@ -214,9 +214,13 @@ func NewVerifier(t config.Tokens, data config.Data, log *slog.Logger) (*auth.Ver
 	if err != nil {
 		return nil, err
 	}
-	return auth.NewVerifier(auth.VerifierOptions{
+	v, err := auth.NewVerifier(auth.VerifierOptions{
 		Secret: secret, KeyFile: t.JWTKeyFile, JWKSURL: t.JWKSURL, Audience: t.JWTAudience, Issuer: t.JWTIssuer, Now: time.Now, Log: log,
 	})
+	if err != nil {
+		return nil, fmt.Errorf("the keys of tokens (--jwt-secret, --jwt-key-file, --jwks-url): %w", err)
+	}
+	return v, nil
 }
 
 // Secret is what HS256 tokens are signed with; empty when only keys are configured.

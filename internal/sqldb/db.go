@@ -112,7 +112,7 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 		db.dialect = SQLite
 		db.engine, err = openSQLite(ctx, strings.TrimPrefix(o.URL, "sqlite:"), o)
 	default:
-		return nil, errors.New("sqldb: the database URL must begin with postgres:// or sqlite:")
+		return nil, errors.New("sqldb: the database URL begins with neither postgres:// nor sqlite: as it must")
 	}
 	if err != nil {
 		return nil, err
