@@ -9,7 +9,8 @@ import (
 )
 
 const (
-	warmUp = time.Second
+	// warmUpMax comes before each measurement, half its length if that is less.
+	warmUpMax = time.Second
 	// settleMax bounds the wait for deliveries that are still under way when the senders have stopped.
 	settleMax = 20 * time.Second
 	// sendMax bounds a closed-loop measurement beyond its planned time, for a server that stops answering.
@@ -69,10 +70,11 @@ type figures struct {
 	ack, endToEnd     *histogram
 }
 
-// measure lets each sender post to its conversation, one message at a time, for warmUp and then for the time span, and
+// measure lets each sender post to its conversation, one message at a time, for a while and then for the time span, and
 // returns the figures of the span. It then waits until every one of the sends, each of which is for audience
 // connections, has arrived: a delivery that is lost is an error, and so is a refused send or a lost connection.
 func (c *crowd) measure(ctx context.Context, s *server, senders []*client, conversations []string, audience int, span time.Duration) (figures, error) {
+	warmUp := min(warmUpMax, span/2)
 	ctx, cancel := context.WithTimeout(ctx, warmUp+span+sendMax)
 	defer cancel()
 	var ack histogram
