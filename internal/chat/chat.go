@@ -30,8 +30,9 @@ type Options struct {
 	ReplayBytesMax       int           // 512 KiB
 	PollEvery            time.Duration // how often the heads of the log are compared; 2 s
 
-	// Judge says whether a text is to be flagged; nil: nothing is.
-	Judge                func(text string) bool
+	// Judge says whether a text is to be flagged, before it is stored; nil: nothing is. When it fails, the text goes
+	// through unflagged, or with ModerationFailClosed is refused.
+	Judge                func(ctx context.Context, text string) (flagged bool, err error)
 	ModerationFailClosed bool
 	// Shared says that other nodes or programs may be listening on the bus.
 	Shared bool
@@ -58,7 +59,7 @@ func (o *Options) defaults(d sqldb.Dialect) {
 		o.PollEvery = 2 * time.Second
 	}
 	if o.Judge == nil {
-		o.Judge = func(string) bool { return false }
+		o.Judge = func(context.Context, string) (bool, error) { return false, nil }
 	}
 }
 

@@ -131,7 +131,7 @@ func wantProblem(t testing.TB, what string, err error, code problem.Code, messag
 
 func TestSend(t *testing.T) {
 	sqldbtest.Run(t, func(t *testing.T, db *sqldb.DB) {
-		n := start(t, db, Options{Judge: func(s string) bool { return s == "spam" }})
+		n := start(t, db, Options{Judge: func(_ context.Context, s string) (bool, error) { return s == "spam", nil }})
 		cv := n.group(t, "ann", "bob")
 
 		first := n.send(t, "ann", cv.ID, "hello", "c1")
@@ -457,4 +457,48 @@ func TestHistory(t *testing.T) {
 			wantProblem(t, fmt.Sprintf("%+v", r), err, problem.BadRequest, "")
 		}
 	}, Check)
+}
+
+// TestModerationFails has the judge fail: by default the message goes through unflagged, and with the policy to
+// refuse, only a repetition of what was accepted is answered.
+func TestModerationFails(t *testing.T) {
+	db := sqldbtest.Open(t, sqldb.SQLite, Check)
+	broken := false
+	judge := func(_ context.Context, s string) (bool, error) {
+		if broken {
+			return true, errors.New("no judge")
+		}
+		return false, nil
+	}
+	open := start(t, db, Options{Judge: judge})
+	closed := start(t, db, Options{Judge: judge, ModerationFailClosed: true})
+	cv := open.group(t, "ann")
+	first := closed.send(t, "ann", cv.ID, "judged", "c1")
+	broken = true
+	passed := open.send(t, "ann", cv.ID, "not judged", "")
+	if _, err := open.Edit(t.Context(), "ann", string(passed.ID), "edited, not judged"); err != nil {
+		t.Errorf("edit: %v", err)
+	}
+	_, err := closed.Send(t.Context(), "ann", Draft{ConversationID: string(cv.ID), Content: text1("x")})
+	wantProblem(t, "a send that could not be judged", err, problem.Unavailable, "")
+	_, err = closed.Send(t.Context(), "ann", Draft{ConversationID: string(cv.ID), Content: text1("x"), ClientMessageID: "c2"})
+	wantProblem(t, "one with a client_message_id", err, problem.Unavailable, "")
+	_, err = closed.Edit(t.Context(), "ann", string(first.ID), "y")
+	wantProblem(t, "an edit that could not be judged", err, problem.Unavailable, "")
+	if again := closed.send(t, "ann", cv.ID, "judged", "c1"); again.ID != first.ID {
+		t.Errorf("a repetition answered %+v, want %+v", again, first)
+	}
+	page, err := open.History(t.Context(), "ann", string(cv.ID), HistoryRange{})
+	if err != nil || len(page.Messages) != 2 || page.Messages[1].IsFlagged {
+		t.Errorf("history: %+v, %v; want two messages, none flagged", page, err)
+	}
+}
+
+// TestWorkflowIsTheTutorials holds the steps to their names and order.
+func TestWorkflowIsTheTutorials(t *testing.T) {
+	n := start(t, sqldbtest.Open(t, sqldb.SQLite), Options{})
+	want := []string{"validate-access", "content-moderation", "create-message", "update-conversation", "create-status", "publish-message", "send-notifications"}
+	if n.flow.Name != "send-message" || n.flow.Version != "1.0.0" || !slices.Equal(n.flow.Steps(), want) {
+		t.Errorf("%s %s: %v", n.flow.Name, n.flow.Version, n.flow.Steps())
+	}
 }

@@ -158,3 +158,56 @@ func TestLostHint(t *testing.T) {
 		}
 	}, Check)
 }
+
+// TestPublicSubjects hears what other programs on the same NATS hear: the tutorial's payloads.
+func TestPublicSubjects(t *testing.T) {
+	db := sqldbtest.Open(t, sqldb.SQLite, Check)
+	b := openBus(t, bus.Options{ClusterListen: "127.0.0.1:0"})
+	other := openBus(t, bus.Options{ClusterListen: "127.0.0.1:0", ClusterRoutes: []string{"nats://" + b.ClusterAddr()}})
+	heard := make(chan bus.Message, 16)
+	if _, err := other.Hear("chat.>", func(m bus.Message) { heard <- m }); err != nil {
+		t.Fatal(err)
+	}
+	n := startOn(t, db, b, Options{Shared: true})
+	cv := n.group(t, "ann")
+	var sent Message
+	var m bus.Message
+	for deadline, told := time.Now().Add(10*time.Second), false; !told; {
+		if time.Now().After(deadline) {
+			t.Fatal("nothing was heard")
+		}
+		sent = n.send(t, "ann", cv.ID, "hello", "") // until the interest has spread
+		select {
+		case m = <-heard:
+			told = true
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+	var payload struct {
+		ConversationID id.Conversation `json:"conversation_id"`
+		Message        Message         `json:"message"`
+		Timestamp      time.Time       `json:"timestamp"`
+	}
+	if err := json.Unmarshal(m.Data, &payload); err != nil || m.Subject != "chat.message.new" || payload.ConversationID != cv.ID ||
+		*payload.Message.Content != "hello" || payload.Timestamp.IsZero() {
+		t.Errorf("heard %s %s, %v", m.Subject, m.Data, err)
+	}
+	if _, err := n.Edit(t.Context(), "ann", string(sent.ID), "edited"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := n.Delete(t.Context(), "ann", string(sent.ID)); err != nil {
+		t.Fatal(err)
+	}
+	var subjects []string
+	for !slices.Contains(subjects, "chat.message.deleted") {
+		select {
+		case m = <-heard:
+			subjects = append(subjects, m.Subject)
+		case <-time.After(10 * time.Second):
+			t.Fatalf("heard %v", subjects)
+		}
+	}
+	if !slices.Contains(subjects, "chat.message.updated") {
+		t.Errorf("heard %v", subjects)
+	}
+}

@@ -136,6 +136,7 @@ func (c *Chat) Edit(ctx context.Context, u id.User, messageID string, content st
 	if content == "" || len(content) > c.o.ContentBytesMax {
 		return Message{}, badContent(c.o.ContentBytesMax)
 	}
+	flagged, unjudged := c.o.Judge(ctx, content) // it may take its time, which a transaction must not
 	return c.changeMessage(ctx, u, messageID, func(l *logTx, m *Message, _ Role) (Kind, error) {
 		switch {
 		case m.SenderID != u:
@@ -146,7 +147,10 @@ func (c *Chat) Edit(ctx context.Context, u id.User, messageID string, content st
 			return "", problem.New(problem.Conflict, "The message has no text of its author's.")
 		}
 		m.Content, m.IsEdited, m.EditedAt = &content, true, &l.now
-		m.flagged = c.o.Judge(content)
+		m.flagged = flagged && unjudged == nil
+		if unjudged != nil {
+			return MessageUpdated, c.unjudged(m.ConversationID, unjudged)
+		}
 		return MessageUpdated, nil
 	})
 }

@@ -28,7 +28,7 @@ func scanMessage(rows *sql.Rows, more ...any) (Message, error) {
 	return m, err
 }
 
-// loadMessage is served by UNIQUE (bucket, id). Errors: errMessageNotFound.
+// loadMessage is served by the unique key of ids. Errors: errMessageNotFound.
 func loadMessage(ctx context.Context, tx *sqldb.Tx, mid id.Message) (m Message, err error) {
 	found := false
 	err = tx.Each(ctx, func(rows *sql.Rows) error {

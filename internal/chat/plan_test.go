@@ -18,7 +18,7 @@ func TestPlans(t *testing.T) {
 	}
 	for name, m := range map[string]*sqldb.Multi{
 		"lock": lockBuckets[sqldb.SQLite], "heads": saveHeads, "last": saveLast, "receipts": saveReceipts, "members": selectMembers,
-		"conversations": selectConversations, "senders": selectSenders, "sent": selectSent, "replies": selectReplies, "messages": selectMessages,
+		"senders": selectSenders, "sent": selectSent, "replies": selectReplies, "messages": selectMessages,
 		"insert": insertMessages,
 	} {
 		queries[name] = m.Text(sqldb.SQLite, 4)
@@ -36,7 +36,7 @@ func TestPlans(t *testing.T) {
 			}, "EXPLAIN QUERY PLAN "+query, args...)
 			for _, step := range plan {
 				// Reading the rows that came with the statement is no scan of a table.
-				if strings.HasPrefix(step, "SCAN ") && !strings.HasPrefix(step, "SCAN v") && !strings.Contains(step, "CONSTANT ROW") && !strings.Contains(step, "-ROW VALUES") {
+				if strings.HasPrefix(step, "SCAN ") && !strings.HasPrefix(step, "SCAN v") && step != "SCAN halves" && !strings.Contains(step, "CONSTANT ROW") && !strings.Contains(step, "-ROW VALUES") {
 					t.Errorf("%s: %s\n%s", name, step, strings.Join(plan, "\n"))
 				}
 			}

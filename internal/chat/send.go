@@ -60,7 +60,7 @@ type batch struct {
 	log   *logTx // in steps 3 to 5
 	again bool   // an earlier attempt may have committed
 
-	conversations map[id.Conversation]*Conversation
+	conversations map[id.Conversation]*Conversation // with what a send needs of them
 	told          []Commit
 }
 
@@ -234,22 +234,27 @@ func (c *Chat) accessRefused(_ context.Context, b *batch, err error) error {
 }
 
 // moderateContent, step 2.
-func (c *Chat) moderateContent(_ context.Context, b *batch) error {
+func (c *Chat) moderateContent(ctx context.Context, b *batch) (err error) {
 	s := b.items[0]
 	if s.draft.Content != nil {
-		s.message.flagged = c.o.Judge(*s.draft.Content)
+		s.message.flagged, err = c.o.Judge(ctx, *s.draft.Content)
 	}
-	return nil
+	return err
 }
 
 // moderationFailed is the workflow's handler of step 2: log, and let the message through unflagged,
 // unless the policy is to refuse what could not be judged.
 func (c *Chat) moderationFailed(_ context.Context, b *batch, err error) error {
-	c.log.Error("moderation failed", "conversation", b.items[0].conv, "err", err)
+	s := b.items[0]
+	s.message.flagged = false
+	return c.unjudged(s.conv, err)
+}
+
+func (c *Chat) unjudged(cid id.Conversation, err error) error {
+	c.log.Error("moderation failed", "conversation", cid, "refused", c.o.ModerationFailClosed, "err", err)
 	if c.o.ModerationFailClosed {
 		return errUnavailable
 	}
-	b.items[0].message.flagged = false
 	return nil
 }
 
@@ -453,10 +458,10 @@ type current struct {
 }
 
 var (
-	selectConversations = sqldb.NewMulti(`SELECT `+conversationColumns+` FROM {rows} AS v JOIN conversations c ON c.bucket = v.column1 AND c.id = v.column2`,
-		"BIGINT", "TEXT")
-	selectSenders = sqldb.NewMulti(`SELECT m.conversation_id, `+memberColumns+` FROM {rows} AS v
-		JOIN members m ON m.bucket = v.column1 AND m.conversation_id = v.column2 AND m.user_id = v.column3`,
+	// What a send needs of its sender and conversation, and no more: a row for each pair.
+	selectSenders = sqldb.NewMulti(`SELECT c.id, c.type, c.last_seq, c.last_message_ms, m.user_id, m.role, m.active FROM {rows} AS v
+		JOIN members m ON m.bucket = v.column1 AND m.conversation_id = v.column2 AND m.user_id = v.column3
+		JOIN conversations c ON c.bucket = v.column1 AND c.id = v.column2`,
 		"BIGINT", "TEXT", "TEXT")
 	selectSent = sqldb.NewMulti(`SELECT `+messageColumns+` FROM {rows} AS v
 		JOIN messages m ON m.bucket = v.column1 AND m.conversation_id = v.column2 AND m.sender_id = v.column3 AND m.client_message_id = v.column4`,
@@ -472,13 +477,9 @@ var (
 func (c *Chat) loadForSends(ctx context.Context, b *batch) (current, error) {
 	now := current{members: map[memberKey]Member{}, sent: map[clientKey]*Message{}, replies: map[id.Message]id.Conversation{}, own: map[id.Message]*Message{}}
 	b.conversations = map[id.Conversation]*Conversation{}
-	var conversations, senders, clients, replies, own [][]any
+	var senders, clients, replies, own [][]any
 	for _, s := range b.items {
 		bucket := int64(s.conv.Bucket())
-		if _, seen := b.conversations[s.conv]; !seen {
-			b.conversations[s.conv] = nil
-			conversations = append(conversations, []any{bucket, string(s.conv)})
-		}
 		k := memberKey{s.conv, s.sender}
 		if _, seen := now.members[k]; !seen {
 			now.members[k] = Member{}
@@ -495,18 +496,13 @@ func (c *Chat) loadForSends(ctx context.Context, b *batch) (current, error) {
 		}
 	}
 	err := b.log.EachMulti(ctx, func(r *sql.Rows) error {
-		cv, err := scanConversation(r)
-		b.conversations[cv.ID] = &cv
-		return err
-	}, selectConversations, conversations)
-	if err != nil {
-		return now, fmt.Errorf("load conversations: %w", err)
-	}
-	err = b.log.EachMulti(ctx, func(r *sql.Rows) error {
+		var cv Conversation
 		var m Member
-		var cid id.Conversation
-		err := r.Scan(append([]any{&cid}, m.scan()...)...)
-		now.members[memberKey{cid, m.UserID}] = m
+		err := r.Scan(&cv.ID, &cv.Type, &cv.LastSeq, &cv.LastMessageAt, &m.UserID, &m.Role, &m.Active)
+		now.members[memberKey{cv.ID, m.UserID}] = m
+		if b.conversations[cv.ID] == nil {
+			b.conversations[cv.ID] = &cv
+		}
 		return err
 	}, selectSenders, senders)
 	if err != nil {

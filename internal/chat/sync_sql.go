@@ -44,10 +44,19 @@ func listMemberships(ctx context.Context, tx *sqldb.Tx, u id.User) ([]Membership
 	return ms, nil
 }
 
-// What a conversation has in ($3, $4] of its bucket's log, by the indexes messages_log and messages_log_changed.
+// What a conversation has in ($3, $4] of its bucket's log. What was made there begins at the first seq whose
+// pos lies behind $3: since pos grows with seq, which has no holes, it is found by halves, each step by
+// UNIQUE (bucket, conversation_id, seq). What was changed there has the index messages_log_changed.
 const (
-	selectMade = `SELECT ` + messageColumns + ` FROM messages m
-		WHERE m.bucket = $1 AND m.conversation_id = $2 AND m.pos > $3 AND m.pos <= $4 ORDER BY m.pos LIMIT $5`
+	selectMade = `WITH RECURSIVE halves (low, high) AS (
+			SELECT CAST(1 AS BIGINT), c.last_seq + 1 FROM conversations c WHERE c.bucket = $1 AND c.id = $2
+			UNION ALL
+			SELECT CASE WHEN middle.pos > $3 THEN low ELSE middle.seq + 1 END, CASE WHEN middle.pos > $3 THEN middle.seq ELSE high END
+			FROM halves JOIN messages middle ON middle.bucket = $1 AND middle.conversation_id = $2 AND middle.seq = (low + high) / 2
+			WHERE low < high
+		)
+		SELECT ` + messageColumns + ` FROM messages m
+		WHERE m.bucket = $1 AND m.conversation_id = $2 AND m.seq >= (SELECT low FROM halves WHERE low = high) AND m.pos <= $4 ORDER BY m.seq LIMIT $5`
 	selectChanged = `SELECT ` + messageColumns + ` FROM messages m
 		WHERE m.bucket = $1 AND m.conversation_id = $2 AND m.changed_pos IS NOT NULL AND m.changed_pos > $3 AND m.changed_pos <= $4 AND m.pos <= $3
 		ORDER BY m.changed_pos LIMIT $5`
@@ -70,10 +79,11 @@ func collectMessages(ctx context.Context, tx *sqldb.Tx, query string, args ...an
 	return messages, nil
 }
 
-// selectNewest are the newest messages up to position m that are not deleted, oldest first.
+// selectNewest are the newest messages up to position m that are not deleted, oldest first, by
+// UNIQUE (bucket, conversation_id, seq) from the end; what lies beyond m is passed over.
 func selectNewest(ctx context.Context, tx *sqldb.Tx, cid id.Conversation, m int64, limit int) ([]Message, error) {
 	page, err := collectMessages(ctx, tx, `SELECT `+messageColumns+` FROM messages m
-		WHERE m.bucket = $1 AND m.conversation_id = $2 AND m.pos <= $3 AND NOT m.is_deleted ORDER BY m.pos DESC LIMIT $4`,
+		WHERE m.bucket = $1 AND m.conversation_id = $2 AND m.pos <= $3 AND NOT m.is_deleted ORDER BY m.seq DESC LIMIT $4`,
 		int64(cid.Bucket()), string(cid), m, limit)
 	slices.Reverse(page)
 	return page, err

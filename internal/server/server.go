@@ -170,8 +170,8 @@ func late(what string, err error) error {
 	return fmt.Errorf("%s: %w", what, err)
 }
 
-func judge(rules *moderation.Rules) func(string) bool {
-	return func(text string) bool { return rules.Judge(text).Flagged }
+func judge(rules *moderation.Rules) func(context.Context, string) (bool, error) {
+	return func(_ context.Context, text string) (bool, error) { return rules.Judge(text).Flagged, nil }
 }
 
 // listen opens the port, and names the setting to change when it cannot.
