@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"time"
 
 	"parley/internal/auth"
@@ -33,7 +34,7 @@ func (c *serveCmd) Run(ctx context.Context, o output) error {
 			if c.Data.Data != "./data" {
 				data = " --data " + c.Data.Data
 			}
-			fmt.Fprintf(o.out, "  A token for ann:  parley token --user ann%s\n\n", data)
+			fmt.Fprintf(o.out, "  A token for ann:  %s token --user ann%s\n\n", os.Args[0], data)
 		} else {
 			fmt.Fprintf(o.out, "  Users sign in with tokens of your own service.\n\n")
 		}
