@@ -38,7 +38,6 @@ const clientMessageIDBytesMax = 64
 
 // sending is a draft on its way through the workflow.
 type sending struct {
-	ctx     context.Context
 	sender  id.User
 	draft   Draft
 	conv    id.Conversation
@@ -113,7 +112,7 @@ func (c *Chat) Send(ctx context.Context, sender id.User, d Draft) (json.RawMessa
 // Errors: bad_request, not_found (no such conversation, or not a member), forbidden (may not post),
 // conflict (client_message_id was used for something else), overloaded, storage_full, unavailable.
 func (c *Chat) SendAsync(ctx context.Context, sender id.User, d Draft, done func(row json.RawMessage, err error)) {
-	s := &sending{ctx: ctx, sender: sender, draft: d, done: done}
+	s := &sending{sender: sender, draft: d, done: done}
 	if err := c.prepare(s); err != nil {
 		done(nil, err)
 		return
