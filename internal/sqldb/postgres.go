@@ -23,6 +23,11 @@ var postgresSettings = map[string]string{
 	"tcp_keepalives_idle":                 "10",
 	"tcp_keepalives_interval":             "2",
 	"tcp_keepalives_count":                "3",
+	// A statement's plan is kept, and may have been made while its tables were empty: reading them whole and joining by
+	// hash was right then, and would stay as they grow. Every query here finds its rows by an index.
+	"enable_seqscan":   "off",
+	"enable_hashjoin":  "off",
+	"enable_mergejoin": "off",
 }
 
 type postgresEngine struct {
