@@ -258,6 +258,11 @@ func (c *Chat) addParticipants(ctx context.Context, tx *sqldb.Tx, cv *Conversati
 	return nil
 }
 
+// RowForMember adds to a conversation's row what a member sees of his own place in it.
+func RowForMember(row json.RawMessage, r Role) json.RawMessage {
+	return withField(row, "role", string(r))
+}
+
 // conversationRow is the row as every member may see it; it fills in cv's members.
 func (c *Chat) conversationRow(ctx context.Context, tx *sqldb.Tx, cv *Conversation) (json.RawMessage, error) {
 	if err := c.addParticipants(ctx, tx, cv); err != nil {

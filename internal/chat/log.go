@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -151,11 +150,7 @@ func (c *Chat) change(ctx context.Context, urgent bool, buckets []id.Bucket, f f
 // changeAndTell is change for a single conversation's bucket, with the telling.
 func (c *Chat) changeAndTell(ctx context.Context, b id.Bucket, f func(*logTx) error) error {
 	commits, err := c.change(ctx, false, []id.Bucket{b}, f)
-	switch {
-	case errors.Is(err, sqldb.ErrFull), errors.Is(err, sqldb.ErrCommitUnknown):
-		c.log.Error("a change could not be stored", "bucket", b, "err", err)
-		return storageProblem(err)
-	case err != nil:
+	if err != nil {
 		return err
 	}
 	c.tell(commits)

@@ -72,15 +72,19 @@ func RowForSender(row json.RawMessage, clientMessageID string) json.RawMessage {
 	if clientMessageID == "" {
 		return row
 	}
-	quoted, err := json.Marshal(clientMessageID)
+	return withField(row, "client_message_id", clientMessageID)
+}
+
+// withField adds a text field at the end of an encoded object that is not empty.
+func withField(row json.RawMessage, name, value string) json.RawMessage {
+	quoted, err := json.Marshal(value)
 	if err != nil {
 		panic("chat: a string cannot be encoded: " + err.Error())
 	}
-	b := make([]byte, 0, len(row)+len(quoted)+24)
+	b := make([]byte, 0, len(row)+len(name)+len(quoted)+4)
 	b = append(b, row[:len(row)-1]...)
-	b = append(b, `,"client_message_id":`...)
-	b = append(b, quoted...)
-	return append(b, '}')
+	b = append(append(append(b, `,"`...), name...), `":`...)
+	return append(append(b, quoted...), '}')
 }
 
 // Deleted is the payload of message-deleted.

@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"time"
 
 	"parley/internal/id"
@@ -50,6 +51,16 @@ type sending struct {
 	repeat *Message
 	role   Role
 	err    error
+
+	answered bool
+}
+
+// answer calls done, once.
+func (s *sending) answer(row json.RawMessage, err error) {
+	if !s.answered {
+		s.answered = true
+		s.done(row, err)
+	}
 }
 
 // batch is what the steps of the workflow work on: one sending before the commit, all that are committed
@@ -192,10 +203,9 @@ func (c *Chat) prepare(s *sending) error {
 }
 
 var (
-	errReply       = problem.New(problem.BadRequest, "reply_to_id names no message of this conversation.")
-	errOtherDraft  = problem.New(problem.Conflict, "client_message_id was used for another message.")
-	errUnavailable = &problem.Error{Code: problem.Unavailable, Message: "The message could not be stored now.", RetryAfter: time.Second}
-	errStorageFull = problem.New(problem.StorageFull, "There is no room to store anything.")
+	errReply      = problem.New(problem.BadRequest, "reply_to_id names no message of this conversation.")
+	errOtherDraft = problem.New(problem.Conflict, "client_message_id was used for another message.")
+	errNotJudged  = &problem.Error{Code: problem.Unavailable, Message: "The message could not be judged now.", RetryAfter: time.Second}
 )
 
 // validateAccess, step 1: refuses before anything is spent on the draft. A membership seen before is
@@ -252,13 +262,21 @@ func (c *Chat) moderationFailed(_ context.Context, b *batch, err error) error {
 func (c *Chat) unjudged(cid id.Conversation, err error) error {
 	c.log.Error("moderation failed", "conversation", cid, "refused", c.o.ModerationFailClosed, "err", err)
 	if c.o.ModerationFailClosed {
-		return errUnavailable
+		return errNotJudged
 	}
 	return nil
 }
 
 // commitSends commits a batch, answers its senders and tells the rest.
 func (c *Chat) commitSends(ctx context.Context, items []*sending) {
+	defer func() {
+		if p := recover(); p != nil {
+			c.log.Error("a batch panicked", "messages", len(items), "panic", p, "stack", string(debug.Stack()))
+			for _, s := range items {
+				s.answer(nil, errors.New("chat: the batch panicked"))
+			}
+		}
+	}()
 	b := &batch{items: items}
 	err := c.commitBatch(ctx, b)
 	if errors.Is(err, sqldb.ErrCommitUnknown) {
@@ -277,7 +295,7 @@ func (c *Chat) commitSends(ctx context.Context, items []*sending) {
 	if err != nil {
 		c.log.Error("messages could not be stored", "messages", len(items), "err", err)
 		for _, s := range items {
-			s.done(nil, storageProblem(err))
+			s.answer(nil, fmt.Errorf("chat: send: %w", err))
 		}
 		return
 	}
@@ -285,25 +303,17 @@ func (c *Chat) commitSends(ctx context.Context, items []*sending) {
 	for _, s := range items {
 		switch {
 		case s.err != nil:
-			s.done(nil, s.err)
+			s.answer(nil, s.err)
 		case s.repeat != nil:
 			row, err := json.Marshal(s.repeat.seenBy(s.sender, s.role))
-			s.done(row, err)
+			s.answer(row, err)
 		default:
-			s.done(RowForSender(s.change.Row, s.message.ClientMessageID), nil)
+			s.answer(RowForSender(s.change.Row, s.message.ClientMessageID), nil)
 		}
 	}
 	if err := c.flow.Run(ctx, publishMessage, sendNotifications, b); err != nil {
 		c.log.Error("what follows from a commit failed", "err", err) // neither step returns one
 	}
-}
-
-// storageProblem is what a sender is told of a failed transaction.
-func storageProblem(err error) error {
-	if errors.Is(err, sqldb.ErrFull) {
-		return errStorageFull
-	}
-	return errUnavailable
 }
 
 func (c *Chat) commitBatch(ctx context.Context, b *batch) error {

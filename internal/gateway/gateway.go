@@ -7,6 +7,8 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"runtime/debug"
+	"slices"
 	"sync"
 	"time"
 
@@ -92,7 +94,27 @@ func New(cfg config.Gateway, o Options) *Gateway {
 }
 
 // Apply brings a commit to the sockets of this node. It is called on the lane of the commit's bucket.
-func (g *Gateway) Apply(c chat.Commit) { g.hub.apply(c) }
+//
+// If we erred and it panics, nobody can say who was told: all sockets are closed, and catch up when they come back.
+func (g *Gateway) Apply(c chat.Commit) {
+	defer func() {
+		if p := recover(); p != nil {
+			g.metrics.panics.Inc()
+			g.parts.Log.Error("a commit could not be told", "bucket", c.Bucket, "pos", c.Pos, "panic", p, "stack", string(debug.Stack()))
+			go g.closeAll() // not on the lane
+		}
+	}()
+	g.hub.apply(c)
+}
+
+func (g *Gateway) closeAll() {
+	g.mu.Lock()
+	all := slices.Clone(g.sessions)
+	g.mu.Unlock()
+	for _, s := range all {
+		s.socket.Disconnect(true)
+	}
+}
 
 // Serve attaches the Gateway to its parts: from here on sockets can be taken. Run must be running.
 func (g *Gateway) Serve(p Parts) {
@@ -248,6 +270,9 @@ func (g *Gateway) authenticate(ctx context.Context, s *session, e *socketio.Even
 		err = errNotAuthenticated
 	}
 	if err != nil {
+		if isProblem(err) {
+			err = errNotAuthenticated // an expired token too: by this event every failure is the same
+		}
 		g.refuse(s, e, err)
 		return
 	}
@@ -363,7 +388,7 @@ func (g *Gateway) failSignIn(s *session, err error) {
 func (g *Gateway) failed(name string, err error) failure {
 	pe, shown := problem.Of(err)
 	f := failure{Code: pe.Code, Message: pe.Message, RetryAfterMS: pe.RetryAfter.Milliseconds()}
-	if !shown {
+	if !shown || pe.Code.Status() >= http.StatusInternalServerError {
 		f.RequestID = rand.Text()
 		g.parts.Log.Error("an event failed", "event", name, "request", f.RequestID, "err", err)
 	}

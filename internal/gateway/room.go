@@ -227,17 +227,17 @@ func (h *hub) apply(c chat.Commit) {
 					r.tell(nil, func() event { return to(packetFor("member-added", memberChange(ch, m))) })
 				}
 			}
-			var added *socketio.Packet
+			added := map[chat.Role]*socketio.Packet{}
 			for _, m := range ch.Members {
 				u := h.find(m.UserID, ch.Conversation, ch.Pos)
 				if u == nil {
 					continue
 				}
-				if added == nil {
-					added = packetOf("conversation-added", ch.Row)
+				if added[m.Role] == nil {
+					added[m.Role] = packetOf("conversation-added", chat.RowForMember(ch.Row, m.Role))
 				}
 				h.enter(c.Bucket, ch.Conversation, u)
-				u.deliver(to(added))
+				u.deliver(to(added[m.Role]))
 			}
 		case chat.MemberRemoved:
 			for _, m := range ch.Members {

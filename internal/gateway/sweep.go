@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"runtime/debug"
 	"time"
 
 	"parley/internal/problem"
@@ -36,6 +37,13 @@ type tokenExpiring struct {
 
 // sweep does what is due for one session.
 func (g *Gateway) sweep(s *session, now time.Time) {
+	defer func() {
+		if p := recover(); p != nil {
+			g.metrics.panics.Inc()
+			g.parts.Log.Error("a session panicked", "panic", p, "stack", string(debug.Stack()))
+			go s.socket.Disconnect(true) // its locks may be held
+		}
+	}()
 	s.mu.Lock()
 	phase, user := s.phase, s.user
 	left := time.Unix(s.expires, 0).Sub(now)

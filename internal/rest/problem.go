@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"parley/internal/problem"
-	"parley/internal/sqldb"
 )
 
 // problemDetails is the body of every failure: RFC 9457, section 3.1, and what clients of the tutorial look for.
@@ -26,7 +25,6 @@ type problemDetails struct {
 
 var (
 	errUnavailable = &problem.Error{Code: problem.Unavailable, Message: "The server cannot answer now.", RetryAfter: time.Second}
-	errStorageFull = problem.New(problem.StorageFull, "There is no room to store anything.")
 )
 
 func internal() *problem.Error {
@@ -38,17 +36,14 @@ func internal() *problem.Error {
 func (f *face) fail(x *exchange, r *http.Request, err error) {
 	e, shown := problem.Of(err)
 	switch {
-	case shown:
+	case shown && e.Code.Status() < http.StatusInternalServerError:
 		f.Log.Debug("a request was refused", "request", x.id, "operation", x.operation, "err", err)
 	case r.Context().Err() != nil:
 		// The client is gone, and what failed failed because of that. Nobody reads the answer.
 		f.Log.Debug("a request was given up", "request", x.id, "operation", x.operation, "err", err)
 		e = errUnavailable
 	default:
-		switch {
-		case errors.Is(err, sqldb.ErrFull):
-			e = errStorageFull
-		case errors.Is(err, context.DeadlineExceeded):
+		if !shown && errors.Is(err, context.DeadlineExceeded) {
 			e = errUnavailable
 		}
 		f.Log.Error("a request failed", "request", x.id, "operation", x.operation, "code", e.Code, "err", err)

@@ -8,10 +8,13 @@ import (
 	"log/slog"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
+
+	"parley/internal/problem"
 )
 
 // Dialect is the SQL engine behind a DB.
@@ -34,8 +37,13 @@ func (d Dialect) String() string {
 // either wholly there or not at all, and the caller must look.
 var ErrCommitUnknown = errors.New("sqldb: the outcome of the commit is unknown")
 
-// ErrFull says that the database has no room to write. Reads go on.
-var ErrFull = errors.New("sqldb: no space left for the database")
+// What a client may be told of a transaction that failed for no fault of its own.
+var (
+	// ErrFull says that the database has no room to write. Reads go on.
+	ErrFull = problem.New(problem.StorageFull, "There is no room to store anything.")
+	// ErrUnavailable says that the database did not answer.
+	ErrUnavailable = &problem.Error{Code: problem.Unavailable, Message: "The database cannot be reached now.", RetryAfter: time.Second}
+)
 
 // IsDataFault tells whether the statement failed for what stood in its values (a constraint, a length, a
 // range), so that another with other values may succeed.

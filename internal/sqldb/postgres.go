@@ -3,8 +3,11 @@ package sqldb
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -84,7 +87,7 @@ func (e *postgresEngine) close() error { return errors.Join(e.db.Close(), e.migr
 func (e *postgresEngine) write(ctx context.Context, _ bool, f func(conn) error) error {
 	tx, err := e.db.BeginTx(ctx, nil)
 	if err != nil {
-		return fmt.Errorf("sqldb: begin: %w", err)
+		return fmt.Errorf("sqldb: begin: %w", postgresFault(err))
 	}
 	done := false
 	defer func() {
@@ -107,7 +110,7 @@ func (e *postgresEngine) write(ctx context.Context, _ bool, f func(conn) error) 
 		if _, answered := errors.AsType[*pgconn.PgError](err); answered || errors.Is(err, pgx.ErrTxCommitRollback) {
 			return fmt.Errorf("sqldb: commit: %w", postgresFault(err))
 		}
-		return fmt.Errorf("%w: %w", ErrCommitUnknown, err)
+		return fmt.Errorf("%w: %w: %w", ErrCommitUnknown, ErrUnavailable, err)
 	}
 	return nil
 }
@@ -115,20 +118,38 @@ func (e *postgresEngine) write(ctx context.Context, _ bool, f func(conn) error) 
 func (e *postgresEngine) read(ctx context.Context, f func(conn) error) error {
 	tx, err := e.db.BeginTx(ctx, &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true})
 	if err != nil {
-		return fmt.Errorf("sqldb: begin: %w", err)
+		return fmt.Errorf("sqldb: begin: %w", postgresFault(err))
 	}
 	defer func() {
 		_ = tx.Rollback() // nothing was written, and a broken connection is dropped by the pool
 	}()
-	return f(postgresConn{tx})
+	return postgresFault(f(postgresConn{tx}))
 }
 
-// postgresFault gives ErrFull its name (disk_full, 53100) and leaves the rest.
+// postgresFault names what is the matter with the server (PostgreSQL, "Error Codes") or with the way to it, and leaves
+// what is the matter with the statement.
 func postgresFault(err error) error {
-	if pe, ok := errors.AsType[*pgconn.PgError](err); ok && pe.Code == "53100" {
+	if err == nil {
+		return nil
+	}
+	pe, answered := errors.AsType[*pgconn.PgError](err)
+	switch {
+	case answered && pe.Code == "53100": // disk_full
 		return fmt.Errorf("%w: %w", ErrFull, err)
+	case answered && (pe.Code[:2] == "08" || pe.Code[:2] == "53" || pe.Code[:2] == "57" || pe.Code == "25P03" || pe.Code == "55P03" || pe.Code == "25006"),
+		// Connections, resources, an operator; idle in a transaction; a lock; a server that only reads.
+		!answered && broken(err):
+		return fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
 	return err
+}
+
+// broken tells whether the connection failed, or the time for it ran out.
+func broken(err error) bool {
+	_, network := errors.AsType[net.Error](err)
+	_, connect := errors.AsType[*pgconn.ConnectError](err)
+	return network || connect || errors.Is(err, driver.ErrBadConn) || errors.Is(err, sql.ErrTxDone) || errors.Is(err, sql.ErrConnDone) ||
+		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, context.DeadlineExceeded) || pgconn.SafeToRetry(err)
 }
 
 type postgresConn struct{ tx *sql.Tx }

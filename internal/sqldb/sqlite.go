@@ -141,7 +141,7 @@ func (e *sqliteEngine) write(ctx context.Context, urgent bool, f func(conn) erro
 		if se, ok := errors.AsType[*sqlite.Error](err); ok && se.Code()&0xff == sqlite3.SQLITE_IOERR {
 			// What the kernel could not sync may be on disk or not, and a later sync that succeeds says
 			// nothing about it: only a restart, which reads the file again, can tell.
-			e.broken = fmt.Errorf("%w: %w", ErrCommitUnknown, fault)
+			e.broken = fmt.Errorf("%w: %w: %w", ErrCommitUnknown, ErrUnavailable, fault)
 			return e.broken
 		}
 		return fault
