@@ -25,7 +25,11 @@ test("while PostgreSQL is away sends fail and connections stay; then all goes on
   assert.equal(refusal.event, "authenticate");
   assert.doesNotMatch(refusal.message, /connect|dial|sql/i, "the cause is the operator's");
   assert.notEqual(await eve.next(":disconnect"), "io server disconnect", "the client is to come back");
-  assert.ok((await server.rest("ann", "GET", "/v1/conversations")).status >= 500);
+  const list = await server.rest("ann", "GET", "/v1/conversations");
+  assert.deepEqual([list.status, list.body.code], [503, "unavailable"]);
+  for (const [name, payload] of [["sync", {}], ["join-conversation", { conversation_id: id }]]) {
+    assert.equal((await ann.call(name, payload, 15_000)).error.code, "unavailable", name);
+  }
   assert.equal((await server.rest("ann", "GET", "/readyz")).status, 503);
   assert.equal((await server.rest("ann", "GET", "/healthz")).status, 200);
 
