@@ -502,3 +502,25 @@ func TestWorkflowIsTheTutorials(t *testing.T) {
 		t.Errorf("%s %s: %v", n.flow.Name, n.flow.Version, n.flow.Steps())
 	}
 }
+
+// TestBatchPanics has a batch panic inside its transaction: its senders are answered, nothing is stored, and the
+// next send goes through.
+func TestBatchPanics(t *testing.T) {
+	sqldbtest.Run(t, func(t *testing.T, db *sqldb.DB) {
+		n := start(t, db, Options{})
+		cv := n.group(t, "ann")
+		calls := 0
+		n.now = func() time.Time {
+			if calls++; calls == 2 { // the first is for the message's id, outside
+				panic("no time")
+			}
+			return time.Now()
+		}
+		if _, err := n.Send(t.Context(), "ann", Draft{ConversationID: string(cv.ID), Content: text1("x")}); err == nil {
+			t.Error("a send whose batch panicked was accepted")
+		}
+		if m := n.send(t, "ann", cv.ID, "y", ""); m.Seq != 1 {
+			t.Errorf("the next message has the seq %d", m.Seq)
+		}
+	}, Check)
+}
