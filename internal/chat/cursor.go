@@ -30,7 +30,8 @@ func (c *Chat) Cursor(p Positions) string {
 	return base64.RawURLEncoding.EncodeToString(b)
 }
 
-var errCursor = problem.New(problem.BadRequest, "The cursor cannot be read.")
+// ErrCursor is the error of a cursor that was not made by [Chat.Cursor].
+var ErrCursor = problem.New(problem.BadRequest, "The cursor cannot be read.")
 
 // cursorBytesMax is longer than the longest cursor: 256 buckets with positions of 10 bytes.
 const cursorBytesMax = 4096
@@ -39,11 +40,11 @@ const cursorBytesMax = 4096
 // Errors: bad_request.
 func (c *Chat) parseCursor(text string) (p Positions, reset bool, err error) {
 	if len(text) > cursorBytesMax {
-		return nil, false, errCursor
+		return nil, false, ErrCursor
 	}
 	b, err := base64.RawURLEncoding.DecodeString(text)
 	if err != nil || len(b) < 2 || b[0] != cursorVersion || len(b) < 2+int(b[1]) {
-		return nil, false, errCursor
+		return nil, false, ErrCursor
 	}
 	epoch, rest := string(b[2:2+int(b[1])]), b[2+int(b[1]):]
 	p = Positions{}
@@ -52,7 +53,7 @@ func (c *Chat) parseCursor(text string) (p Positions, reset bool, err error) {
 		bucket := int(rest[0])
 		pos, n := binary.Uvarint(rest[1:])
 		if bucket <= last || n <= 0 || pos > 1<<62 {
-			return nil, false, errCursor
+			return nil, false, ErrCursor
 		}
 		p[id.Bucket(bucket)] = int64(pos)
 		last, rest = bucket, rest[1+n:]

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
-	"errors"
 	"log/slog"
 	"net/http"
 	"runtime/debug"
@@ -137,9 +136,6 @@ func (g *Gateway) Shutdown(ctx context.Context) error { return g.io.Shutdown(ctx
 func (g *Gateway) onAuth(h *socketio.Handshake) error {
 	in := decodeHandshake(h.Auth)
 	if in.Token == "" {
-		if in.Cursor != "" {
-			h.Data = handshake{cursor: in.Cursor}
-		}
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), eventTimeout)
@@ -270,7 +266,7 @@ func (g *Gateway) authenticate(ctx context.Context, s *session, e *socketio.Even
 		err = errNotAuthenticated
 	}
 	if err != nil {
-		if isProblem(err) {
+		if _, shown := problem.Of(err); shown {
 			err = errNotAuthenticated // an expired token too: by this event every failure is the same
 		}
 		g.refuse(s, e, err)
@@ -313,13 +309,6 @@ func (g *Gateway) refuse(s *session, e *socketio.Event, err error) {
 		g.fail(s, early, errNotAuthenticated, "")
 	}
 	s.early, s.earlyBytes = nil, 0
-}
-
-// hasSignedIn is called once for each session, when it has its user and its rooms.
-func (g *Gateway) hasSignedIn(s *session) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.cursorAt = g.now().Unix()
 }
 
 // cursorOf is the place up to which all sessions of a user have been sent everything.
@@ -394,9 +383,4 @@ func (g *Gateway) failed(name string, err error) failure {
 	}
 	g.metrics.failures.WithLabelValues(string(f.Code)).Inc()
 	return f
-}
-
-func isProblem(err error) bool {
-	_, ok := errors.AsType[*problem.Error](err)
-	return ok
 }

@@ -1,6 +1,8 @@
 package gateway
 
 import (
+	"errors"
+	"fmt"
 	"log/slog"
 	"testing"
 
@@ -9,7 +11,20 @@ import (
 
 	"parley/internal/chat"
 	"parley/internal/id"
+	"parley/internal/sqldb"
 )
+
+// TestUnreadKeepsTheClientsPlace holds a database that is away apart from a cursor that is none: only the latter has
+// the client start over.
+func TestUnreadKeepsTheClientsPlace(t *testing.T) {
+	for err, reset := range map[error]bool{
+		chat.ErrCursor: true, sqldb.ErrUnavailable: false, sqldb.ErrFull: false, errors.New("unforeseen"): false,
+	} {
+		if got := unread(fmt.Errorf("chat: catch up: %w", err), nil); got.Reset != reset || !got.More {
+			t.Errorf("after %v: %+v, want reset %v", err, got, reset)
+		}
+	}
+}
 
 // TestApplyOutlivesAPanic hands the gateway a commit that it cannot tell: it is counted, and the next one is told.
 func TestApplyOutlivesAPanic(t *testing.T) {

@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -140,7 +141,6 @@ func (g *Gateway) signIn(ctx context.Context, s *session, who auth.Identity, cur
 	s.mu.Lock()
 	s.user = u
 	s.mu.Unlock()
-	g.hasSignedIn(s)
 
 	now := g.parts.Chat.Cursor(from)
 	answer := authenticated{UserID: who.User, Cursor: now}
@@ -165,10 +165,7 @@ func (g *Gateway) replay(ctx context.Context, s *session, cursor string, to chat
 	limits := g.replayMax
 	missed, err := g.parts.Chat.CatchUp(ctx, s.user.id, cursor, to, limits.ChangesMax)
 	if err != nil {
-		// A cursor that cannot be read stands for nothing, as one of another history; a failure of ours
-		// must not cost the client its place.
-		missed = chat.Catchup{Reset: isProblem(err), More: true, Next: to}
-		if !missed.Reset {
+		if missed = unread(err, to); !missed.Reset {
 			g.parts.Log.Error("what a client missed could not be read", "user", s.user.id, "err", err)
 		}
 	}
@@ -194,6 +191,12 @@ func (g *Gateway) replay(ctx context.Context, s *session, cursor string, to chat
 		}
 		s.emit("cursor", cursorEvent{g.parts.Chat.Cursor(missed.Next), false})
 	}
+}
+
+// unread is what is known of what a client missed when it could not be read. A cursor that is none stands for
+// nothing, as one of another history does; a failure of ours must not cost the client its place.
+func unread(err error, to chat.Positions) chat.Catchup {
+	return chat.Catchup{Reset: errors.Is(err, chat.ErrCursor), More: true, Next: to}
 }
 
 // emit sends an event of ours to this session alone.

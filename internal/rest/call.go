@@ -166,5 +166,14 @@ func (c *call) after() (string, error) {
 	return string(after), nil
 }
 
+// page is which part of a list is wanted: what follows after ("": from the start), at most limit. Errors: bad_request.
+func (c *call) page() (after string, limit int, err error) {
+	if limit, err = c.limit(); err != nil {
+		return "", 0, err
+	}
+	after, err = c.after()
+	return after, limit, err
+}
+
 // pageCursor is what a client gives back for the page after the one that ended with last; "" for none.
 func pageCursor(last string) string { return base64.RawURLEncoding.EncodeToString([]byte(last)) }

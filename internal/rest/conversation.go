@@ -34,11 +34,7 @@ type conversationPage struct {
 }
 
 func (f *face) listConversations(c *call) (p conversationPage, err error) {
-	limit, err := c.limit()
-	if err != nil {
-		return p, err
-	}
-	after, err := c.after()
+	after, limit, err := c.page()
 	if err != nil {
 		return p, err
 	}

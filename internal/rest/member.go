@@ -12,11 +12,7 @@ type memberPage struct {
 }
 
 func (f *face) listMembers(c *call) (p memberPage, err error) {
-	limit, err := c.limit()
-	if err != nil {
-		return p, err
-	}
-	after, err := c.after()
+	after, limit, err := c.page()
 	if err != nil {
 		return p, err
 	}

@@ -122,22 +122,22 @@ func (e *sqliteEngine) write(ctx context.Context, urgent bool, f func(conn) erro
 	}
 	// Once begun, a transaction is not interrupted half-way by its caller's going away.
 	bg := context.WithoutCancel(ctx)
-	if err := e.writer.begin(bg, "BEGIN IMMEDIATE"); err != nil {
+	if err := e.writer.do(bg, "BEGIN IMMEDIATE"); err != nil {
 		return fmt.Errorf("sqldb: begin: %w", sqliteFault(err))
 	}
 	done := false
 	defer func() {
 		if !done { // f panicked
-			_ = e.writer.end(bg, "ROLLBACK") // the panic is what the caller sees
+			_ = e.writer.do(bg, "ROLLBACK") // the panic is what the caller sees
 		}
 	}()
 	err := f(e.writer)
 	done = true
 	if err != nil {
-		return rolledBack(sqliteFault(err), e.writer.end(bg, "ROLLBACK"))
+		return rolledBack(sqliteFault(err), e.writer.do(bg, "ROLLBACK"))
 	}
-	if err := e.writer.end(bg, "COMMIT"); err != nil {
-		fault := fmt.Errorf("sqldb: commit: %w", rolledBack(sqliteFault(err), e.writer.end(bg, "ROLLBACK")))
+	if err := e.writer.do(bg, "COMMIT"); err != nil {
+		fault := fmt.Errorf("sqldb: commit: %w", rolledBack(sqliteFault(err), e.writer.do(bg, "ROLLBACK")))
 		if se, ok := errors.AsType[*sqlite.Error](err); ok && se.Code()&0xff == sqlite3.SQLITE_IOERR {
 			// What the kernel could not sync may be on disk or not, and a later sync that succeeds says
 			// nothing about it: only a restart, which reads the file again, can tell.
@@ -167,11 +167,11 @@ func (e *sqliteEngine) read(ctx context.Context, f func(conn) error) error {
 		defer cancel()
 	}
 	bg := context.WithoutCancel(ctx)
-	if err := c.begin(bg, "BEGIN"); err != nil {
+	if err := c.do(bg, "BEGIN"); err != nil {
 		return fmt.Errorf("sqldb: begin: %w", err)
 	}
 	defer func() {
-		if err := c.end(bg, "COMMIT"); err != nil {
+		if err := c.do(bg, "COMMIT"); err != nil {
 			e.log.Error("a read could not be ended", "err", err)
 		}
 	}()
@@ -240,12 +240,8 @@ func (c *sqliteConn) forget() error {
 	return err
 }
 
-func (c *sqliteConn) begin(ctx context.Context, word string) error {
-	_, err := c.exec(ctx, word, nil)
-	return err
-}
-
-func (c *sqliteConn) end(ctx context.Context, word string) error {
+// do runs a statement that only begins or ends a transaction.
+func (c *sqliteConn) do(ctx context.Context, word string) error {
 	_, err := c.exec(ctx, word, nil)
 	return err
 }
