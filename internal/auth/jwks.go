@@ -152,21 +152,16 @@ func (j *jwks) schedule() {
 
 // run makes the fetches that are planned, one after the other, and ends when there are none.
 func (j *jwks) run() {
-	for j.begin() {
+	for more := true; more && j.begin(); {
 		began := j.now()
 		keys, err := j.get()
-		j.end(began, keys, err)
+		more = j.end(began, keys, err)
 	}
 }
 
-// begin waits for the gap to pass, and makes the planned fetch the current one.
+// begin waits for the gap to pass, and makes the planned fetch the current one. It is false once all is closed.
 func (j *jwks) begin() bool {
 	j.mu.Lock()
-	if j.next == nil || j.ctx.Err() != nil {
-		j.current = nil
-		j.mu.Unlock()
-		return false
-	}
 	wait := j.gap - j.sinceTried()
 	// From here on others see that a goroutine is at work, and start none.
 	j.current = j.next
@@ -188,13 +183,17 @@ func (j *jwks) begin() bool {
 	return true
 }
 
-func (j *jwks) end(began time.Time, keys []key, err error) {
+// end tells those who wait, and whether one more fetch is planned. Who has been told finds nothing under way any more.
+func (j *jwks) end(began time.Time, keys []key, err error) (more bool) {
 	j.mu.Lock()
 	before := j.failed
 	if j.failed = err; err == nil {
 		j.keys, j.fetched = keys, began
 	}
 	close(j.current.done)
+	if more = j.next != nil; !more {
+		j.current = nil
+	}
 	j.mu.Unlock()
 
 	switch {
@@ -203,6 +202,7 @@ func (j *jwks) end(began time.Time, keys []key, err error) {
 	case err == nil && before != nil:
 		j.log.Info("auth: keys are fetched again", "keys", len(keys))
 	}
+	return more
 }
 
 // sinceTried is how long ago the last fetch began; a clock that went back does not stop fetches.
