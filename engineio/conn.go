@@ -72,6 +72,9 @@ type Conn struct {
 	poll         chan struct{} // wakes the pending poll; nil if there is none
 	heartbeat    time.Duration // when a ping is to be sent or, awaitingPong, when it is too late for the pong
 	deadline     time.Duration // of SetDeadline; 0 if there is none
+	sent         uint64        // packets queued, but pings
+	pinged       uint32        // the low bits of sent, at the last ping
+	confirmed    uint32        // pinged, at the last pong that answered a ping
 	reason       string
 }
 
@@ -136,6 +139,28 @@ func (c *Conn) SendAll(frames []*Frame) error {
 	return c.cutIfFull(fits)
 }
 
+// Sent returns how many packets have been queued for the client since the connection began, and how many of them the client has certainly
+// received: those queued before the last ping that it answered, since the transports keep the order, across an upgrade too. Pings do not
+// count; a droppable frame that was dropped counts as if it had been sent.
+func (c *Conn) Sent() (sent, confirmed uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.sent, c.sent - uint64(uint32(c.sent)-c.confirmed)
+}
+
+// Ping sends a ping now, unless one waits for its pong, so that what has been sent is soon confirmed (see [Conn.Sent]). A client must answer
+// it as any other, in Options.PingTimeout. Before the handshake has been written, and once the connection ends, it does nothing.
+func (c *Conn) Ping() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.state != stateOpen || c.awaitingPong {
+		return
+	}
+	c.heartbeat = c.srv.now()
+	c.ping(c.heartbeat)
+	c.putInWheel()
+}
+
 func (c *Conn) cutIfFull(fits bool) error {
 	if fits {
 		return nil
@@ -147,6 +172,7 @@ func (c *Conn) cutIfFull(fits bool) error {
 
 // push appends f to the queue and reports whether it fits. A lone frame always fits. Called with mu held.
 func (c *Conn) push(f *Frame) bool {
+	c.sent++
 	limit := c.srv.opts.QueueBytesMax
 	if f.key != "" && (c.slow || c.queueBytes > limit/4) {
 		c.drop(f.key)
@@ -432,15 +458,24 @@ func (c *Conn) ping(now time.Duration) {
 		c.heartbeat = now // The process was held up; that must not shorten the client's time.
 	}
 	c.heartbeat += c.srv.opts.PingTimeout
-	c.push(pingFrame)
+	c.pinged = uint32(c.sent)
+	c.queue = append(c.queue, pingFrame) // However full it is: without a ping there would be no pong.
+	c.queueBytes += len(pingFrame.wire)
 	c.wakeWriter()
 }
 
 func (c *Conn) pong() {
 	c.mu.Lock()
-	c.awaitingPong = false
+	defer c.mu.Unlock()
+	if c.awaitingPong {
+		c.awaitingPong = false
+		c.confirmed = c.pinged
+	}
+	late := c.heartbeat
 	c.heartbeat = c.srv.now() + c.srv.opts.PingInterval
-	c.mu.Unlock()
+	if c.heartbeat < late && c.state == stateOpen {
+		c.putInWheel() // It would be looked at too late for the next ping.
+	}
 }
 
 // opened lets the connection be written to, after the open packet.
