@@ -2,6 +2,7 @@ package engineio
 
 import (
 	"log/slog"
+	"net/http"
 	"time"
 )
 
@@ -39,6 +40,11 @@ type Options struct {
 	// SIDPrefix stands at the front of every session id, so that a balancer or another node can find the owner of a polling request.
 	// Letters, digits, '-', '_' and '.' only.
 	SIDPrefix string
+
+	// Elsewhere, if it is set and SIDPrefix is not empty, is asked about each poll and POST whose session id does not begin with SIDPrefix and
+	// is known to nobody here. It answers the request, headers for CORS included, as the node does that owns the session, and returns true; or
+	// it leaves it alone and returns false, and the request is refused as one of an unknown session. A WebSocket is refused without asking.
+	Elsewhere func(w http.ResponseWriter, r *http.Request) bool
 
 	// ShutdownSpread is the time over which Server.Shutdown closes the connections, so that their clients do not come back all at once.
 	// Default 0: at once.

@@ -263,6 +263,45 @@ func TestCORS(t *testing.T) {
 	}
 }
 
+// A request of another node's session is answered by who knows it; nobody else's, and no WebSocket's.
+func TestElsewhere(t *testing.T) {
+	asked := 0
+	ts := serve(t, Options{SIDPrefix: "b.", Elsewhere: func(w http.ResponseWriter, r *http.Request) bool {
+		asked++
+		if r.URL.Query().Get("sid") != "a.known" {
+			return false
+		}
+		w.Header().Add("Access-Control-Allow-Origin", "*")
+		_, _ = w.Write([]byte("from a")) // The client reads it.
+		return true
+	}}, nil)
+	const unknown = `{"code":1,"message":"Session ID unknown"}`
+	for _, c := range []struct {
+		method, sid string
+		status      int
+		answer      string
+		asked       int
+	}{
+		{"GET", "a.known", 200, "from a", 1},
+		{"POST", "a.known", 200, "from a", 2},
+		{"GET", "a.unknown", 400, unknown, 3},
+		{"GET", "b.unknown", 400, unknown, 3},
+	} {
+		status, body, h := ts.request(c.method, "EIO=4&transport=polling&sid="+c.sid, "")
+		if status != c.status || body != c.answer || asked != c.asked || len(h.Values("Access-Control-Allow-Origin")) != 1 {
+			t.Errorf("%s %s: %d %q %v, asked %d times, want %d %q and %d", c.method, c.sid, status, body, h, asked, c.status, c.answer, c.asked)
+		}
+	}
+	upgrade := []string{"Connection", "Upgrade", "Upgrade", "websocket", "Sec-WebSocket-Version", "13", "Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="}
+	if status, body, _ := ts.request("GET", "EIO=4&transport=websocket&sid=a.known", "", upgrade...); status != 400 || body != unknown || asked != 3 {
+		t.Errorf("WebSocket: %d %q, asked %d times", status, body, asked)
+	}
+	ts.want("POST", ts.polling(), "4x", 200, "ok")
+	if asked != 3 {
+		t.Errorf("asked about a session that is here")
+	}
+}
+
 // FuzzPayload posts arbitrary bodies to a session: whatever they are, it ends or goes on, and hears only what the body holds.
 func FuzzPayload(f *testing.F) {
 	for _, seed := range []string{"4a\x1e4b", "bAAH/", "3", "1", "4\xff", "\x1e\x1e", "2probe", "b", "6\x1e5\x1e4x"} {

@@ -139,6 +139,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	default:
 		c := s.lookup(sid)
 		switch {
+		case c == nil && !upgrade && s.elsewhere(w, r, sid):
 		case c == nil:
 			refuse(w, r, unknownSID)
 		case upgrade:
@@ -151,6 +152,22 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			refuse(w, r, badRequest)
 		}
 	}
+}
+
+// elsewhere asks Options.Elsewhere about a request for a session that is not one of this server, and reports whether it has answered. Who
+// answers sets the CORS headers.
+func (s *Server) elsewhere(w http.ResponseWriter, r *http.Request, sid string) bool {
+	if s.opts.Elsewhere == nil || s.opts.SIDPrefix == "" || strings.HasPrefix(sid, s.opts.SIDPrefix) {
+		return false
+	}
+	for _, name := range []string{"Access-Control-Allow-Origin", "Vary"} {
+		w.Header().Del(name)
+	}
+	if s.opts.Elsewhere(w, r) {
+		return true
+	}
+	s.allowOrigin(w, r) // It was allowed before.
+	return false
 }
 
 // allowOrigin applies Options.AllowedOrigins, sets the CORS headers, and reports whether the request may go on.
