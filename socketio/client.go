@@ -1,7 +1,6 @@
 package socketio
 
 import (
-	"encoding/json"
 	"errors"
 	"slices"
 	"sync"
@@ -182,14 +181,14 @@ func (c *client) connect(p received) error {
 	}
 	h := c.request.handshake(c.conn)
 	if len(p.data) > 0 {
-		h.Auth = append(json.RawMessage(nil), p.data...)
+		h.setAuth(p.data)
 	}
 	if ns.onAuth != nil {
 		if err := ns.onAuth(h); err != nil {
 			return c.refuse(name, err)
 		}
 	}
-	s := &Socket{ns: ns, client: c, id: newSocketID(), data: h.Data}
+	s := &Socket{ns: ns, client: c, id: h.SocketID, data: h.Data}
 	c.mu.Lock()
 	c.sockets = append(c.sockets, s)
 	c.mu.Unlock()
@@ -197,12 +196,22 @@ func (c *client) connect(p received) error {
 		c.joined = true
 		c.conn.SetDeadline(0)
 	}
-	_ = c.conn.Send(encodeData(packetConnect, name, noAck, []byte(`{"sid":"`+s.id+`"}`))) // If it has closed, Close follows.
-	ns.add(s)
+	ns.add(s, func() {
+		_ = c.conn.Send(encodeData(packetConnect, name, noAck, connectData(s.id, h.GivePID))) // If it has closed, Close follows.
+	})
 	if ns.onConnect != nil {
 		ns.onConnect(s)
 	}
 	return nil
+}
+
+// connectData returns what the answer to a CONNECT holds.
+func connectData(sid, pid string) []byte {
+	data := append([]byte(`{"sid":`), quote(sid)...)
+	if pid != "" {
+		data = append(append(data, `,"pid":`...), quote(pid)...)
+	}
+	return append(data, '}')
 }
 
 // refuse answers a CONNECT with a CONNECT_ERROR. A client of the official kind gets it as connect_error.

@@ -70,10 +70,22 @@ func (n *Namespace) Sockets() []*Socket {
 	return sockets
 }
 
-func (n *Namespace) add(s *Socket) {
+// Socket returns the socket with this id, or nil if none is connected that has it.
+func (n *Namespace) Socket(id string) *Socket {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	return n.sockets[id]
+}
+
+// add makes s one of the namespace's, with its own id unless that is empty or another's, and calls answer before anything can be sent to it.
+func (n *Namespace) add(s *Socket, answer func()) {
 	n.mu.Lock()
+	defer n.mu.Unlock()
+	if s.id == "" || n.sockets[s.id] != nil {
+		s.id = newSocketID()
+	}
+	answer()
 	n.sockets[s.id] = s
-	n.mu.Unlock()
 }
 
 func (n *Namespace) remove(s *Socket) {

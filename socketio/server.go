@@ -1,6 +1,7 @@
 package socketio
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"net/http"
@@ -81,9 +82,41 @@ type Handshake struct {
 	RemoteAddr string
 	// Time is when the client asked for the namespace.
 	Time time.Time
+	// PID and Offset are what an official client presents to recover the state of an earlier socket: the GivePID that it was given then, and
+	// the last argument of the last event that it received, if that was a string. Both are members of Auth, too. One that is longer than
+	// recoveryBytesMax, or no string, is left empty, as is one that was not presented.
+	PID, Offset string
 
 	// Data, if OnAuth sets it, becomes the data of the socket before OnConnect sees it.
 	Data any
+	// SocketID, if OnAuth sets it, becomes the id of the socket: that of an earlier one of this namespace, which has ended. While a socket is
+	// connected that has this id the new one gets an id of its own; OnConnect sees which.
+	SocketID string
+	// GivePID, if OnAuth sets it, goes to the client with the CONNECT packet, as "pid". An official client presents it when it connects again,
+	// and takes itself for recovered if it is given the PID that it presented.
+	GivePID string
+}
+
+// recoveryBytesMax bounds Handshake.PID and Handshake.Offset.
+const recoveryBytesMax = 256
+
+// setAuth keeps the "auth" of the client, a JSON object, and finds in it what is to recover a state.
+func (h *Handshake) setAuth(auth []byte) {
+	h.Auth = append(json.RawMessage(nil), auth...)
+	if !bytes.Contains(auth, []byte(`"pid"`)) {
+		return
+	}
+	var members map[string]json.RawMessage
+	_ = json.Unmarshal(auth, &members) // It is a valid object.
+	h.PID, h.Offset = recoveryValue(members["pid"]), recoveryValue(members["offset"])
+}
+
+func recoveryValue(value json.RawMessage) string {
+	if len(value) == 0 || len(value) > recoveryBytesMax {
+		return ""
+	}
+	s, _ := stringValue(value)
+	return s
 }
 
 // A ConnectError refuses a namespace. The client gets it as connect_error, with Message and Data.

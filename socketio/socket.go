@@ -51,7 +51,7 @@ func newSocketID() string {
 	return base64.RawURLEncoding.EncodeToString(id[:])
 }
 
-// ID returns the socket's id, which the client knows as socket.id. It is unique, and not secret.
+// ID returns the socket's id, which the client knows as socket.id. It is unique among those connected, and not secret.
 func (s *Socket) ID() string { return s.id }
 
 // Namespace returns the namespace of the socket.
@@ -104,6 +104,13 @@ func (s *Socket) Send(p *Packet) error {
 	}
 	return nil
 }
+
+// Sent returns how many packets have been queued for the client since its connection began, those of its other sockets included, and how
+// many of them it has certainly received. See [engineio.Conn.Sent].
+func (s *Socket) Sent() (sent, confirmed uint64) { return s.client.conn.Sent() }
+
+// Ping has what was sent so far confirmed soon. See [engineio.Conn.Ping].
+func (s *Socket) Ping() { s.client.conn.Ping() }
 
 // EmitWithAck sends an event and waits for the client's acknowledgement, whose arguments it returns; those that are binary come as
 // base64 strings, which encoding/json decodes to []byte. Never call it from a handler of the same connection: the acknowledgement would

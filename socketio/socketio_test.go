@@ -302,6 +302,57 @@ func TestHandshake(t *testing.T) {
 	p.want(`44/refused,{"message":"not you","data":{"retry":3}}`, `44/plain,{"message":"a \"plain\" error"}`, `44/nowhere,{"message":"Invalid namespace"}`)
 }
 
+// A client that presents a pid may get the id of its earlier socket back, and is told a pid; a live socket keeps its id to itself.
+func TestRecoveryHooks(t *testing.T) {
+	ts := serve(t, Options{}, func(s *Server) {
+		s.Of("/").OnAuth(func(h *Handshake) error {
+			h.SocketID, h.GivePID = h.PID, h.Offset
+			return nil
+		})
+		s.Of("/").OnConnect(func(s *Socket) {
+			_ = s.Emit("id", s.ID()) // The peer waits for it.
+			sent, confirmed := s.Sent()
+			if sent != 2 || confirmed != 0 {
+				t.Errorf("Sent() = %d, %d, want CONNECT and one event", sent, confirmed)
+			}
+			s.Ping()
+		})
+	})
+	ns := ts.Of("/")
+	p := ts.dial("", nil)
+	p.send(`40{"pid":"old \"id\"","offset":"o"}`)
+	p.want(`40{"sid":"old \"id\"","pid":"o"}`, `42["id","old \"id\""]`)
+	first := ns.Socket(`old "id"`)
+	if first == nil || ns.Socket("none") != nil {
+		t.Fatal("Socket(id) does not find what is there")
+	}
+	p.send("3")
+	waitFor(t, "confirmation", func() bool { _, n := first.Sent(); return n == 2 })
+
+	second := ts.dial("", nil)
+	second.send(`40{"pid":"old \"id\""}`)
+	if got := second.read(); !strings.HasPrefix(got, `40{"sid":"`) || strings.Contains(got, "old") || strings.Contains(got, "pid") {
+		t.Errorf("%q while a socket has the id", got)
+	}
+	if ns.Socket(`old "id"`) != first || ns.Len() != 2 {
+		t.Error("the second socket took the place of the first")
+	}
+	for auth, want := range map[string]Handshake{
+		`{"pid":1,"offset":"o"}`:                     {Offset: "o"},
+		`{"pid":"p","offset":{}}`:                    {PID: "p"},
+		`{"PID":"p"}`:                                {},
+		`{"auth":{"pid":"p"}}`:                       {},
+		`{"token":"t","pid":"\u0070"}`:               {PID: "p"},
+		`{"pid":"` + strings.Repeat("p", 300) + `"}`: {},
+	} {
+		var h Handshake
+		h.setAuth([]byte(auth))
+		if h.PID != want.PID || h.Offset != want.Offset || string(h.Auth) != auth {
+			t.Errorf("of %.40s: pid %q, offset %q, want %q, %q", auth, h.PID, h.Offset, want.PID, want.Offset)
+		}
+	}
+}
+
 func TestNamespacesMax(t *testing.T) {
 	ts := serve(t, Options{NamespacesMax: 2}, func(s *Server) { s.Of("/"); s.Of("/a"); s.Of("/b") })
 	p, _ := ts.join()
@@ -452,7 +503,7 @@ func TestMembershipsStayTrue(t *testing.T) {
 	var sockets []*Socket
 	for i := range 20 {
 		s := &Socket{ns: ns, id: fmt.Sprint(i)}
-		ns.add(s)
+		ns.add(s, func() {})
 		sockets = append(sockets, s)
 	}
 	x := uint32(1)
