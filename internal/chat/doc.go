@@ -25,7 +25,7 @@
 // by at most one goroutine at a time, which exists while there is work. Run ends with all of them.
 //
 // # Tables
-// It alone writes buckets (but for their first rows), conversations, members, user_conversations, messages.
+// It alone writes buckets (but for their first rows), conversations, members, user_conversations, messages, checkpoints.
 //
 // # Not here
 // Sockets and HTTP (gateway, rest); who a token belongs to (auth); what a text is judged to be (moderation).

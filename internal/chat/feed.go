@@ -158,7 +158,8 @@ func (f *Feed) holes(now time.Time) (from map[id.Bucket]int64) {
 func (c *Chat) runFeed(ctx context.Context) {
 	every := time.NewTicker(holeWait / 2)
 	defer every.Stop()
-	lastPoll, behind := time.Now(), map[id.Bucket]int64{}
+	lastPoll, behind := time.Time{}, map[id.Bucket]int64{}
+	var checkpoints checkpointer
 	for {
 		again := false
 		select {
@@ -175,6 +176,9 @@ func (c *Chat) runFeed(ctx context.Context) {
 			// A bucket is behind when its head of one poll ago has not been reached.
 			var late map[id.Bucket]int64
 			late, behind = c.poll(ctx, behind, again)
+			if err := checkpoints.note(ctx, c, behind, c.now()); err != nil && ctx.Err() == nil {
+				c.log.Warn("clients that come back without a cursor may not be told all that they missed", "err", err)
+			}
 			for b, n := range late {
 				if from == nil {
 					from = map[id.Bucket]int64{}
