@@ -1,15 +1,17 @@
-// The official engine.io-client against package engineio.
+// The official engine.io-client, in its versions, against package engineio.
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { Socket } from "engine.io-client";
+import { engines } from "./clients.js";
 import { next, startServer, within } from "./server.js";
 
 let server;
 before(async () => { server = await startServer(); });
 after(() => server.stop());
 
-for (const transports of [["websocket"], ["polling"], ["polling", "websocket"]]) {
-  test(`echoes text and binary over ${transports.join(", then ")}`, async (t) => {
+const ways = [["websocket"], ["polling"], ["polling", "websocket"]];
+
+for (const { version, Socket } of engines) for (const transports of ways) {
+  test(`engine.io-client ${version} has text and binary echoed over ${transports.join(", then ")}`, async (t) => {
     const socket = new Socket(server.url, { transports });
     t.after(() => socket.close());
     await next(socket, "open");

@@ -1,4 +1,4 @@
-// Starts the Go echo server of these tests on a free port, and ends it with the test.
+// Starts the Go servers of these tests on free ports, and ends them with the test.
 import { spawn, execFileSync } from "node:child_process";
 import { once } from "node:events";
 import { mkdtempSync, rmSync } from "node:fs";
@@ -9,24 +9,33 @@ import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 
 const here = dirname(fileURLToPath(import.meta.url));
-let binary;
+const binaries = new Map();
 
-function build() {
-  if (!binary) {
-    const folder = mkdtempSync(join(tmpdir(), "parley-echo-"));
+function build(command) {
+  if (!binaries.has(command)) {
+    const folder = mkdtempSync(join(tmpdir(), `parley-${command}-`));
     process.on("exit", () => rmSync(folder, { recursive: true, force: true }));
-    binary = join(folder, "echoserver");
-    execFileSync("go", ["build", "-o", binary, "./echoserver"], { cwd: here, stdio: "inherit" });
+    const binary = join(folder, command);
+    execFileSync("go", ["build", "-o", binary, `./${command}`], { cwd: here, stdio: "inherit" });
+    binaries.set(command, binary);
   }
-  return binary;
+  return binaries.get(command);
 }
 
-// startServer resolves to { url, stop } once the server listens.
-export async function startServer(...args) {
-  const child = spawn(build(), args, { stdio: ["pipe", "pipe", "inherit"] });
+// What the servers said is of use to those who look into a failure, and only to them: some tests make a server complain.
+const said = [];
+process.on("exit", (code) => { if (code !== 0) process.stderr.write(said.join("")); });
+
+// startServer starts the echo server, with flags, and resolves to { url, stop } once it listens.
+export const startServer = (...flags) => start("echoserver", ...flags);
+
+// start is startServer for any of the commands beside this file.
+export async function start(command, ...flags) {
+  const child = spawn(build(command), flags, { stdio: ["pipe", "pipe", "pipe"] });
+  child.stderr.on("data", (chunk) => said.push(chunk) > 1000 && said.shift());
   const exited = once(child, "exit");
   const lines = createInterface(child.stdout);
-  const [url] = await Promise.race([once(lines, "line"), exited.then(() => Promise.reject(new Error("echoserver ended")))]);
+  const [url] = await Promise.race([once(lines, "line"), exited.then(() => Promise.reject(new Error(`${command} ended`)))]);
   return {
     url,
     // The server ends when its standard input does.

@@ -1,7 +1,7 @@
-// The official socket.io-client against package socketio, over each transport and through an upgrade.
+// The official socket.io-client, in its versions, against package socketio, over each transport and through an upgrade.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
-import { io, Manager } from "socket.io-client";
+import { ask, clients, ended } from "./clients.js";
 import { next, slowUpgrade, startServer, within } from "./server.js";
 
 const transports = {
@@ -14,211 +14,218 @@ let server;
 before(async () => { server = await startServer(); });
 after(() => server.stop());
 
-// connect resolves to a connected socket, which is closed at the end of the test t.
-async function connect(t, path = "/", options = {}) {
-  const socket = io(server.url + path, { forceNew: true, ...options });
-  t.after(() => socket.disconnect());
-  await next(socket, "connect");
-  return socket;
-}
+// Much of a test is waiting, so some run beside each other.
+const concurrency = 4;
 
-for (const [name, options] of Object.entries(transports)) {
-  describe(`over ${name}`, () => {
-    test("connects with the transport", async (t) => {
-      const socket = io(server.url, { forceNew: true, ...options });
-      t.after(() => socket.disconnect());
-      const first = await next(socket.io, "open").then(() => socket.io.engine.transport.name);
-      assert.equal(first, name === "websocket" ? "websocket" : "polling");
-      if (name === "upgrade") {
-        await next(socket.io.engine, "upgrade");
-        assert.equal(socket.io.engine.transport.name, "websocket");
-      }
-      if (!socket.connected) await next(socket, "connect");
-      assert.equal(socket.id.length, 20);
-    });
+for (const client of clients) describe(`socket.io-client ${client.version}`, () => {
+  const { io, Manager } = client;
 
-    test("passes auth", async (t) => {
-      const socket = io(server.url, { forceNew: true, auth: { token: "123", "ü": ["✓"] }, ...options });
-      t.after(() => socket.disconnect());
-      assert.deepEqual(await next(socket, "auth"), { token: "123", "ü": ["✓"] });
-    });
-
-    test("echoes every kind of argument", async (t) => {
-      const socket = await connect(t, "/", options);
-      const args = [1, "2", { 3: [true, null] }, "grüße \u{1F600} <&>\u2028\"\\", -1.5e300, [], {}];
-      socket.emit("message", ...args);
-      assert.deepEqual(await next(socket, "message-back"), args);
-    });
-
-    test("echoes binary, inside of an ack too", async (t) => {
-      const socket = await connect(t, "/", options);
-      const data = Buffer.from(Array.from({ length: 100_000 }, (_, i) => i % 251));
-      socket.emit("message", "before", data, Buffer.alloc(0), "after");
-      assert.deepEqual(await next(socket, "message-back"), ["before", data, Buffer.alloc(0), "after"]);
-      assert.deepEqual(await socket.timeout(5000).emitWithAck("message-with-ack", data), data);
-    });
-
-    test("acknowledges events of the client", async (t) => {
-      const socket = await connect(t, "/", options);
-      assert.deepEqual(await socket.timeout(5000).emitWithAck("message-with-ack", { a: 1 }), { a: 1 });
-      const many = await Promise.all(Array.from({ length: 200 }, (_, i) => socket.timeout(5000).emitWithAck("message-with-ack", i)));
-      assert.deepEqual(many, Array.from({ length: 200 }, (_, i) => i));
-    });
-
-    test("asks the client for acknowledgements", async (t) => {
-      const socket = await connect(t, "/", options);
-      socket.once("question", (text, ack) => ack("fine", { asked: text }));
-      socket.emit("ask");
-      assert.deepEqual(await next(socket, "answer"), ["fine", { asked: "how are you?" }]);
-      socket.once("question", (_, ack) => ack(Buffer.from([1, 2, 3])));
-      socket.emit("ask");
-      assert.equal(await next(socket, "answer"), "AQID", "a binary acknowledgement comes as base64");
-      socket.emit("ask"); // Nobody answers.
-      assert.equal(await next(socket, "answer"), "context deadline exceeded");
-    });
-
-    test("keeps 1,000 messages in order both ways", async (t) => {
-      const proxy = await slowUpgrade(server.url, 40);
-      t.after(() => proxy.stop());
-      const socket = io(proxy.url, { forceNew: true, ...options });
-      t.after(() => socket.disconnect());
-      const wanted = Array.from({ length: 1000 }, (_, i) => i);
-      const echoed = [], counted = [];
-      const all = new Promise((resolve) => {
-        const done = () => echoed.length === 1000 && counted.length === 1000 && resolve();
-        socket.on("message-back", (n) => done(echoed.push(n)));
-        socket.on("number", (n) => done(counted.push(n)));
-      });
-      const atUpgrade = [];
-      socket.io.once("open", () => socket.io.engine.once("upgrade", () => atUpgrade.push(echoed.length, counted.length)));
-      await next(socket, "connect");
-      for (const i of wanted) {
-        if (i % 100 === 0) socket.emit("count", i, i + 100);
-        socket.emit("message", i);
-        // Paced, so that the upgrade falls into the middle of it.
-        if (i % 10 === 0) await new Promise((resolve) => setTimeout(resolve, 5));
-      }
-      await within(all, "1,000 messages", 20_000);
-      assert.deepEqual(echoed, wanted);
-      assert.deepEqual(counted, wanted);
-      if (name === "upgrade") {
-        assert.equal(socket.io.engine.transport.name, "websocket");
-        for (const n of atUpgrade) assert.ok(n > 0 && n < 1000, `${n} of 1,000 messages had come when the transport changed`);
-      }
-    });
-
-    test("takes messages close to the limit, and cuts at it", async (t) => {
-      const socket = await connect(t, "/", options);
-      const text = "x".repeat(990_000);
-      assert.equal(await socket.timeout(10_000).emitWithAck("message-with-ack", text), text);
-      if (name === "upgrade" && socket.io.engine.transport.name === "polling") await next(socket.io.engine, "upgrade");
-      socket.io.reconnection(false);
-      socket.emit("message", "x".repeat(1_000_001));
-      assert.ok(["transport error", "transport close"].includes((await next(socket, "disconnect", 10_000))[0]));
-    });
-
-    test("has rooms", async (t) => {
-      const [ann, bob, eve] = await Promise.all([1, 2, 3].map(() => connect(t, "/", options)));
-      await ann.timeout(5000).emitWithAck("join", "tea");
-      await bob.timeout(5000).emitWithAck("join", "tea");
-      eve.on("said", () => assert.fail("eve is in no room"));
-      ann.on("said", () => assert.fail("the sender is left out"));
-      const said = next(bob, "said");
-      await ann.timeout(5000).emitWithAck("room", "tea", "milk?", Buffer.from("sugar"));
-      assert.deepEqual(await said, ["milk?", Buffer.from("sugar")]);
-      await bob.timeout(5000).emitWithAck("leave", "tea");
-      bob.on("said", () => assert.fail("bob has left"));
-      await ann.timeout(5000).emitWithAck("room", "tea", "nobody");
-      await Promise.all([ann, bob, eve].map((s) => s.timeout(5000).emitWithAck("message-with-ack", 1)));
-    });
-
-    test("has the official reasons for the end", async (t) => {
-      const kicked = await connect(t, "/", options);
-      kicked.emit("kick");
-      assert.equal((await next(kicked, "disconnect"))[0], "io server disconnect");
-      assert.equal(kicked.active, false, "the client does not come back");
-
-      const cut = await connect(t, "/", { ...options, reconnectionDelay: 10, reconnectionDelayMax: 20 });
-      cut.emit("cut");
-      assert.equal((await next(cut, "disconnect"))[0], "transport close");
-      assert.equal(cut.active, true, "the client comes back");
-      await next(cut, "connect");
-
-      const panicked = await connect(t, "/", { ...options, reconnectionDelay: 10, reconnectionDelayMax: 20 });
-      panicked.emit("panic");
-      assert.equal((await next(panicked, "disconnect"))[0], "transport close");
-      await next(panicked, "connect");
-    });
-
-    test("comes back after the server was restarted", async (t) => {
-      const first = await startServer();
-      const socket = io(first.url, { forceNew: true, reconnectionDelay: 50, reconnectionDelayMax: 100, ...options });
-      t.after(() => socket.disconnect());
-      await next(socket, "connect");
-      const id = socket.id;
-      await first.stop();
-      if (socket.connected) await next(socket, "disconnect");
-      const second = await startServer("-listen", new URL(first.url).host);
-      t.after(() => second.stop());
-      await next(socket, "connect", 10_000);
-      assert.notEqual(socket.id, id);
-      assert.equal(await socket.timeout(5000).emitWithAck("message-with-ack", "again"), "again");
-    });
-  });
-}
-
-describe("namespaces", () => {
-  test("share a connection and end apart", async (t) => {
-    const manager = new Manager(server.url, { transports: ["websocket"] });
-    const main = manager.socket("/"), custom = manager.socket("/custom", { auth: { who: "me" } });
-    t.after(() => (main.disconnect(), custom.disconnect()));
-    assert.deepEqual(await next(custom, "auth"), { who: "me" });
-    assert.notEqual(main.id, custom.id);
-    custom.emit("message", "custom");
-    assert.equal(await next(custom, "message-back"), "custom");
-    custom.emit("kick");
-    assert.equal((await next(custom, "disconnect"))[0], "io server disconnect");
-    assert.equal(await main.timeout(5000).emitWithAck("message-with-ack", "still here"), "still here");
-    custom.connect();
-    await next(custom, "connect");
-    custom.disconnect();
-    custom.connect();
-    await next(custom, "connect");
-    assert.equal(await custom.timeout(5000).emitWithAck("message-with-ack", "and back"), "and back");
-  });
-
-  test("that do not exist are refused", async (t) => {
-    const socket = io(`${server.url}/nowhere`, { forceNew: true });
+  // connect resolves to a connected socket, which is closed at the end of the test t.
+  async function connect(t, path = "/", options = {}) {
+    const socket = io(server.url + path, { forceNew: true, ...options });
     t.after(() => socket.disconnect());
-    const err = await next(socket, "connect_error");
-    assert.equal(err.message, "Invalid namespace");
-    assert.equal(err.data, undefined);
-  });
-
-  test("may refuse with data, and accept later on the same connection", async (t) => {
-    const socket = io(`${server.url}/private`, { forceNew: true, auth: { token: "wrong" } });
-    t.after(() => socket.disconnect());
-    const err = await next(socket, "connect_error");
-    assert.equal(err.message, "not authorized");
-    assert.deepEqual(err.data, { code: "wrong_token" });
-    socket.auth = { token: "open sesame" };
-    socket.connect();
     await next(socket, "connect");
-  });
-});
+    return socket;
+  }
 
-describe("heartbeat", () => {
-  for (const transport of ["websocket", "polling"]) {
-    test(`keeps ${transport} alive over many pings`, async (t) => {
-      const quick = await startServer("-ping-interval", "100ms", "-ping-timeout", "1s");
-      t.after(() => quick.stop());
-      const socket = io(quick.url, { forceNew: true, transports: [transport] });
-      t.after(() => socket.disconnect());
-      await next(socket, "connect");
-      socket.on("disconnect", (reason) => assert.fail(reason));
-      for (let i = 0; i < 5; i++) await next(socket.io, "ping");
-      assert.equal(await socket.timeout(5000).emitWithAck("message-with-ack", 1), 1);
-      socket.off("disconnect");
+  for (const [name, options] of Object.entries(transports)) {
+    describe(`over ${name}`, { concurrency }, () => {
+      test("connects with the transport", async (t) => {
+        const socket = io(server.url, { forceNew: true, ...options });
+        t.after(() => socket.disconnect());
+        const first = await next(socket.io, "open").then(() => socket.io.engine.transport.name);
+        assert.equal(first, name === "websocket" ? "websocket" : "polling");
+        if (name === "upgrade") {
+          await next(socket.io.engine, "upgrade");
+          assert.equal(socket.io.engine.transport.name, "websocket");
+        }
+        if (!socket.connected) await next(socket, "connect");
+        assert.equal(socket.id.length, 20);
+      });
+
+      test("passes auth", async (t) => {
+        const socket = io(server.url, { forceNew: true, auth: { token: "123", "ü": ["✓"] }, ...options });
+        t.after(() => socket.disconnect());
+        assert.deepEqual(await next(socket, "auth"), { token: "123", "ü": ["✓"] });
+      });
+
+      test("echoes every kind of argument", async (t) => {
+        const socket = await connect(t, "/", options);
+        const args = [1, "2", { 3: [true, null] }, "grüße \u{1F600} <&>\u2028\"\\", -1.5e300, [], {}];
+        socket.emit("message", ...args);
+        assert.deepEqual(await next(socket, "message-back"), args);
+      });
+
+      test("echoes binary, inside of an ack too", async (t) => {
+        const socket = await connect(t, "/", options);
+        const data = Buffer.from(Array.from({ length: 100_000 }, (_, i) => i % 251));
+        socket.emit("message", "before", data, Buffer.alloc(0), "after");
+        assert.deepEqual(await next(socket, "message-back"), ["before", data, Buffer.alloc(0), "after"]);
+        assert.deepEqual(await ask(socket, "message-with-ack", data), data);
+      });
+
+      test("acknowledges events of the client", async (t) => {
+        const socket = await connect(t, "/", options);
+        assert.deepEqual(await ask(socket, "message-with-ack", { a: 1 }), { a: 1 });
+        const many = await Promise.all(Array.from({ length: 200 }, (_, i) => ask(socket, "message-with-ack", i)));
+        assert.deepEqual(many, Array.from({ length: 200 }, (_, i) => i));
+      });
+
+      test("asks the client for acknowledgements", async (t) => {
+        const socket = await connect(t, "/", options);
+        socket.once("question", (text, ack) => ack("fine", { asked: text }));
+        socket.emit("ask");
+        assert.deepEqual(await next(socket, "answer"), ["fine", { asked: "how are you?" }]);
+        socket.once("question", (_, ack) => ack(Buffer.from([1, 2, 3])));
+        socket.emit("ask");
+        assert.equal(await next(socket, "answer"), "AQID", "a binary acknowledgement comes as base64");
+        socket.emit("ask"); // Nobody answers.
+        assert.equal(await next(socket, "answer"), "context deadline exceeded");
+      });
+
+      test("keeps 1,000 messages in order both ways", async (t) => {
+        const proxy = await slowUpgrade(server.url, 40);
+        t.after(() => proxy.stop());
+        const socket = io(proxy.url, { forceNew: true, ...options });
+        t.after(() => socket.disconnect());
+        const wanted = Array.from({ length: 1000 }, (_, i) => i);
+        const echoed = [], counted = [];
+        const all = new Promise((resolve) => {
+          const done = () => echoed.length === 1000 && counted.length === 1000 && resolve();
+          socket.on("message-back", (n) => done(echoed.push(n)));
+          socket.on("number", (n) => done(counted.push(n)));
+        });
+        const atUpgrade = [];
+        socket.io.once("open", () => socket.io.engine.once("upgrade", () => atUpgrade.push(echoed.length, counted.length)));
+        await next(socket, "connect");
+        for (const i of wanted) {
+          if (i % 100 === 0) socket.emit("count", i, i + 100);
+          socket.emit("message", i);
+          // Paced, so that the upgrade falls into the middle of it.
+          if (i % 10 === 0) await new Promise((resolve) => setTimeout(resolve, 5));
+        }
+        await within(all, "1,000 messages", 20_000);
+        assert.deepEqual(echoed, wanted);
+        assert.deepEqual(counted, wanted);
+        if (name === "upgrade") {
+          assert.equal(socket.io.engine.transport.name, "websocket");
+          for (const n of atUpgrade) assert.ok(n > 0 && n < 1000, `${n} of 1,000 messages had come when the transport changed`);
+        }
+      });
+
+      test("takes messages close to the limit, and cuts at it", async (t) => {
+        const socket = await connect(t, "/", options);
+        const text = "x".repeat(990_000);
+        assert.equal(await ask(socket, "message-with-ack", text), text);
+        if (name === "upgrade" && socket.io.engine.transport.name === "polling") await next(socket.io.engine, "upgrade");
+        socket.io.reconnection(false);
+        socket.emit("message", "x".repeat(1_000_001));
+        assert.ok(["transport error", "transport close"].includes(await ended(socket, 10_000)));
+      });
+
+      test("has rooms", async (t) => {
+        const [ann, bob, eve] = await Promise.all([1, 2, 3].map(() => connect(t, "/", options)));
+        await ask(ann, "join", "tea");
+        await ask(bob, "join", "tea");
+        eve.on("said", () => assert.fail("eve is in no room"));
+        ann.on("said", () => assert.fail("the sender is left out"));
+        const said = next(bob, "said");
+        await ask(ann, "room", "tea", "milk?", Buffer.from("sugar"));
+        assert.deepEqual(await said, ["milk?", Buffer.from("sugar")]);
+        await ask(bob, "leave", "tea");
+        bob.on("said", () => assert.fail("bob has left"));
+        await ask(ann, "room", "tea", "nobody");
+        await Promise.all([ann, bob, eve].map((s) => ask(s, "message-with-ack", 1)));
+      });
+
+      test("has the official reasons for the end", async (t) => {
+        const kicked = await connect(t, "/", options);
+        kicked.emit("kick");
+        assert.equal(await ended(kicked), "io server disconnect");
+        assert.equal(kicked.active, false, "the client does not come back");
+
+        const cut = await connect(t, "/", { ...options, reconnectionDelay: 10, reconnectionDelayMax: 20 });
+        cut.emit("cut");
+        assert.equal(await ended(cut), "transport close");
+        assert.equal(cut.active, true, "the client comes back");
+        await next(cut, "connect");
+
+        const panicked = await connect(t, "/", { ...options, reconnectionDelay: 10, reconnectionDelayMax: 20 });
+        panicked.emit("panic");
+        assert.equal(await ended(panicked), "transport close");
+        await next(panicked, "connect");
+      });
+
+      test("comes back after the server was restarted", async (t) => {
+        const first = await startServer();
+        const socket = io(first.url, { forceNew: true, reconnectionDelay: 50, reconnectionDelayMax: 100, ...options });
+        t.after(() => socket.disconnect());
+        await next(socket, "connect");
+        const id = socket.id;
+        await first.stop();
+        if (socket.connected) await next(socket, "disconnect");
+        const second = await startServer("-listen", new URL(first.url).host);
+        t.after(() => second.stop());
+        await next(socket, "connect", 10_000);
+        assert.notEqual(socket.id, id);
+        assert.equal(await ask(socket, "message-with-ack", "again"), "again");
+      });
     });
   }
+
+  describe("namespaces", { concurrency }, () => {
+    test("share a connection and end apart", async (t) => {
+      const manager = new Manager(server.url, { transports: ["websocket"] });
+      const main = manager.socket("/"), custom = manager.socket("/custom", { auth: { who: "me" } });
+      t.after(() => (main.disconnect(), custom.disconnect()));
+      assert.deepEqual(await next(custom, "auth"), { who: "me" });
+      assert.notEqual(main.id, custom.id);
+      custom.emit("message", "custom");
+      assert.equal(await next(custom, "message-back"), "custom");
+      custom.emit("kick");
+      assert.equal(await ended(custom), "io server disconnect");
+      assert.equal(await ask(main, "message-with-ack", "still here"), "still here");
+      custom.connect();
+      await next(custom, "connect");
+      custom.disconnect();
+      custom.connect();
+      await next(custom, "connect");
+      assert.equal(await ask(custom, "message-with-ack", "and back"), "and back");
+    });
+
+    test("that do not exist are refused", async (t) => {
+      const socket = io(`${server.url}/nowhere`, { forceNew: true });
+      t.after(() => socket.disconnect());
+      const err = await next(socket, "connect_error");
+      assert.equal(err.message, "Invalid namespace");
+      assert.equal(err.data, undefined);
+    });
+
+    test("may refuse with data, and accept later on the same connection", async (t) => {
+      const socket = io(`${server.url}/private`, { forceNew: true, auth: { token: "wrong" } });
+      t.after(() => socket.disconnect());
+      const err = await next(socket, "connect_error");
+      assert.equal(err.message, "not authorized");
+      assert.deepEqual(err.data, { code: "wrong_token" });
+      socket.auth = { token: "open sesame" };
+      socket.connect();
+      await next(socket, "connect");
+    });
+  });
+
+  describe("heartbeat", { concurrency }, () => {
+    for (const transport of ["websocket", "polling"]) {
+      test(`keeps ${transport} alive over many pings`, async (t) => {
+        const quick = await startServer("-ping-interval", "100ms", "-ping-timeout", "1s");
+        t.after(() => quick.stop());
+        const socket = io(quick.url, { forceNew: true, transports: [transport] });
+        t.after(() => socket.disconnect());
+        await next(socket, "connect");
+        socket.on("disconnect", (reason) => assert.fail(reason));
+        for (let i = 0; i < 5; i++) await next(socket.io, "ping");
+        assert.equal(await ask(socket, "message-with-ack", 1), 1);
+        socket.off("disconnect");
+      });
+    }
+  });
 });
