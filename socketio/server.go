@@ -98,7 +98,7 @@ type Handshake struct {
 }
 
 // recoveryBytesMax bounds Handshake.PID and Handshake.Offset.
-const recoveryBytesMax = 256
+const recoveryBytesMax = 8 << 10
 
 // setAuth keeps the "auth" of the client, a JSON object, and finds in it what is to recover a state.
 func (h *Handshake) setAuth(auth []byte) {

@@ -338,12 +338,12 @@ func TestRecoveryHooks(t *testing.T) {
 		t.Error("the second socket took the place of the first")
 	}
 	for auth, want := range map[string]Handshake{
-		`{"pid":1,"offset":"o"}`:                     {Offset: "o"},
-		`{"pid":"p","offset":{}}`:                    {PID: "p"},
-		`{"PID":"p"}`:                                {},
-		`{"auth":{"pid":"p"}}`:                       {},
-		`{"token":"t","pid":"\u0070"}`:               {PID: "p"},
-		`{"pid":"` + strings.Repeat("p", 300) + `"}`: {},
+		`{"pid":1,"offset":"o"}`:       {Offset: "o"},
+		`{"pid":"p","offset":{}}`:      {PID: "p"},
+		`{"PID":"p"}`:                  {},
+		`{"auth":{"pid":"p"}}`:         {},
+		`{"token":"t","pid":"\u0070"}`: {PID: "p"},
+		`{"pid":"` + strings.Repeat("p", recoveryBytesMax) + `"}`: {},
 	} {
 		var h Handshake
 		h.setAuth([]byte(auth))
