@@ -1,26 +1,19 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"context"
-	"encoding/base64"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"net"
-	"net/http"
 	"strconv"
-	"sync"
 	"sync/atomic"
 	"time"
+
+	"parley/test/bench"
 )
 
 // signInMax bounds the time from dialling to "authenticated".
 const signInMax = 30 * time.Second
-
-// frameMax bounds what a client takes for one frame; the server sends nothing larger unless asked.
-const frameMax = 1 << 20
 
 // tally is what a set of clients has seen.
 type tally struct {
@@ -28,13 +21,13 @@ type tally struct {
 	refused    atomic.Int64 // sends that were acknowledged with a failure
 	deliveries atomic.Int64 // new-message events
 	lost       atomic.Int64 // connections that ended without our closing them
-	endToEnd   atomic.Pointer[histogram]
+	endToEnd   atomic.Pointer[bench.Histogram]
 	refusal    atomic.Pointer[string] // the first failure, for people
 }
 
 func newTally() *tally {
 	t := &tally{}
-	t.endToEnd.Store(&histogram{})
+	t.endToEnd.Store(&bench.Histogram{})
 	return t
 }
 
@@ -44,17 +37,13 @@ func newTally() *tally {
 // One goroutine reads. post may be called by one other.
 type client struct {
 	tally    *tally
-	conn     net.Conn
-	in       *bufio.Reader
+	conn     *bench.Conn
 	signedIn chan error // gets one value
 	acked    chan struct{}
 	ended    chan struct{} // closed when the reader has ended
 	closing  atomic.Bool
 
 	posted int // packets sent by post, whose number is the id of the acknowledgement
-
-	mu  sync.Mutex
-	out []byte // the frame being written
 }
 
 // dial connects to the server at address and signs in; it returns after "authenticated".
@@ -62,19 +51,13 @@ type client struct {
 func dial(ctx context.Context, address, token string, bufferBytes int, t *tally) (*client, error) {
 	ctx, cancel := context.WithTimeout(ctx, signInMax)
 	defer cancel()
-	var d net.Dialer
-	conn, err := d.DialContext(ctx, "tcp", address)
+	conn, err := bench.Dial(ctx, address, "/socket.io/?EIO=4&transport=websocket", bufferBytes)
 	if err != nil {
 		return nil, err
 	}
-	c := &client{tally: t, conn: conn, in: bufio.NewReaderSize(conn, bufferBytes),
-		signedIn: make(chan error, 1), acked: make(chan struct{}, 1), ended: make(chan struct{})}
-	if err := c.upgrade(address); err != nil {
-		conn.Close()
-		return nil, err
-	}
+	c := &client{tally: t, conn: conn, signedIn: make(chan error, 1), acked: make(chan struct{}, 1), ended: make(chan struct{})}
 	go c.read()
-	if err := c.write(`40{"token":"` + token + `"}`); err != nil {
+	if err := c.conn.Write(`40{"token":"` + token + `"}`); err != nil {
 		c.close()
 		return nil, err
 	}
@@ -92,57 +75,11 @@ func dial(ctx context.Context, address, token string, bufferBytes int, t *tally)
 	return c, nil
 }
 
-// upgrade does the opening handshake of RFC 6455, section 4.1, straight to Engine.IO's WebSocket transport.
-func (c *client) upgrade(address string) error {
-	c.conn.SetDeadline(time.Now().Add(signInMax)) // a connection that takes no deadline fails at its next use
-	key := base64.StdEncoding.EncodeToString(make([]byte, 16))
-	_, err := fmt.Fprintf(c.conn, "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: %s\r\nConnection: Upgrade\r\n"+
-		"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: %s\r\n\r\n", address, key)
-	if err != nil {
-		return err
-	}
-	response, err := http.ReadResponse(c.in, nil)
-	if err != nil {
-		return err
-	}
-	response.Body.Close() // a response to an upgrade has none
-	if response.StatusCode != http.StatusSwitchingProtocols {
-		return fmt.Errorf("upgrade: %s", response.Status)
-	}
-	return c.conn.SetDeadline(time.Time{})
-}
-
 // close ends the connection and waits for its reader.
 func (c *client) close() {
 	c.closing.Store(true)
-	c.conn.Close() // what the peer had not sent yet is of no interest
+	c.conn.Close()
 	<-c.ended
-}
-
-// write sends one text frame. Client frames are masked (RFC 6455, section 5.3); a key of zeros leaves the text as it is.
-func (c *client) write(parts ...string) error {
-	n := 0
-	for _, p := range parts {
-		n += len(p)
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	b := append(c.out[:0], 0x81)
-	switch {
-	case n < 126:
-		b = append(b, 0x80|byte(n))
-	case n < 1<<16:
-		b = append(b, 0x80|126, byte(n>>8), byte(n))
-	default:
-		return fmt.Errorf("a frame of %d bytes is beyond this client", n)
-	}
-	b = append(b, 0, 0, 0, 0)
-	for _, p := range parts {
-		b = append(b, p...)
-	}
-	c.out = b
-	_, err := c.conn.Write(b)
-	return err
 }
 
 // filler makes a message about as long as people's are.
@@ -153,7 +90,7 @@ func (c *client) post(conversation string) error {
 	c.posted++
 	id := strconv.Itoa(c.posted)
 	now := strconv.FormatInt(time.Now().UnixNano(), 10)
-	return c.write("42", id, `["send-message",{"conversation_id":"`, conversation, `","content":"`, now, filler,
+	return c.conn.Write("42", id, `["send-message",{"conversation_id":"`, conversation, `","content":"`, now, filler,
 		`","client_message_id":"`, now, "-", id, `"}]`)
 }
 
@@ -182,7 +119,7 @@ func (c *client) read() {
 	if !c.closing.Load() {
 		c.tally.lost.Add(1)
 	}
-	c.conn.Close() // it failed, or is closed already
+	c.conn.Close()
 	select {
 	case c.signedIn <- fmt.Errorf("%w: %w", errEnded, err):
 	default:
@@ -190,64 +127,13 @@ func (c *client) read() {
 }
 
 func (c *client) frames() error {
-	var large []byte
 	for {
-		head, err := c.in.Peek(2)
+		packet, err := c.conn.Read()
 		if err != nil {
 			return err
 		}
-		kind, length, skip := head[0], int(head[1]), 2
-		switch length {
-		case 126:
-			if head, err = c.in.Peek(4); err != nil {
-				return err
-			}
-			length, skip = int(binary.BigEndian.Uint16(head[2:])), 4
-		case 127:
-			if head, err = c.in.Peek(10); err != nil {
-				return err
-			}
-			long := binary.BigEndian.Uint64(head[2:])
-			if long > frameMax {
-				return fmt.Errorf("a frame of %d bytes", long)
-			}
-			length, skip = int(long), 10
-		}
-		if _, err := c.in.Discard(skip); err != nil {
+		if err := c.packet(packet); err != nil {
 			return err
-		}
-		var payload []byte
-		if length <= c.in.Size() {
-			if payload, err = c.in.Peek(length); err != nil {
-				return err
-			}
-		} else {
-			large = append(large[:0], make([]byte, length)...)
-			payload = large
-			for at := 0; at < length; {
-				n, err := c.in.Read(payload[at:])
-				if err != nil {
-					return err
-				}
-				at += n
-			}
-		}
-		switch kind {
-		case 0x81: // a whole text
-			if err := c.packet(payload); err != nil {
-				return err
-			}
-		case 0x88:
-			return errors.New("close frame")
-		case 0x89: // a ping's answer would need its payload; Parley's heartbeat is Engine.IO's
-			return errors.New("WebSocket ping")
-		default:
-			return fmt.Errorf("a frame that begins with %#x", kind)
-		}
-		if length <= c.in.Size() {
-			if _, err := c.in.Discard(length); err != nil {
-				return err
-			}
 		}
 	}
 }
@@ -267,7 +153,7 @@ func (c *client) packet(p []byte) error {
 		_, content, found := bytes.Cut(p, contentBegins)
 		if digits, _, ended := bytes.Cut(content, []byte(" ")); found && ended {
 			if sent, err := strconv.ParseInt(string(digits), 10, 64); err == nil {
-				c.tally.endToEnd.Load().add(time.Duration(time.Now().UnixNano() - sent))
+				c.tally.endToEnd.Load().Add(time.Duration(time.Now().UnixNano() - sent))
 			}
 		}
 	case bytes.HasPrefix(p, []byte("43")):
@@ -283,7 +169,7 @@ func (c *client) packet(p []byte) error {
 		default: // nobody waits for acknowledgements here
 		}
 	case len(p) == 1 && p[0] == '2':
-		return c.write("3")
+		return c.conn.Write("3")
 	case bytes.HasPrefix(p, authenticated):
 		select {
 		case c.signedIn <- nil:

@@ -112,7 +112,7 @@ func TestClientCountsFramesOfAllLengths(t *testing.T) {
 	if got := c.tally.deliveries.Load(); got != 10 {
 		t.Errorf("%d deliveries, want 10", got)
 	}
-	if got := c.tally.endToEnd.Load().count(); got != 10 {
+	if got := c.tally.endToEnd.Load().Count(); got != 10 {
 		t.Errorf("%d of them were timed, want 10", got)
 	}
 }

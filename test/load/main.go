@@ -23,6 +23,7 @@ import (
 	"syscall"
 	"time"
 
+	"parley/test/bench"
 	"parley/test/postgres"
 )
 
@@ -54,7 +55,7 @@ func main() {
 	if r != nil {
 		fmt.Print(r.markdown())
 		if *output != "" {
-			err = errors.Join(err, writeReport(*output, r.markdown()))
+			err = errors.Join(err, bench.MarksOf("bench").Write(*output, r.markdown()))
 		}
 	}
 	if err != nil {
@@ -95,11 +96,11 @@ func run(ctx context.Context, binary string, databases, only []string, z sizes, 
 		return nil, err
 	}
 	z.idle = min(z.idle, most)
-	c, err := split()
+	c, err := bench.SplitCores()
 	if err != nil {
 		return nil, err
 	}
-	if err := pinProcess(c.load); err != nil {
+	if err := bench.PinProcess(c.Load); err != nil {
 		return nil, err
 	}
 	var columns []string
@@ -111,7 +112,8 @@ func run(ctx context.Context, binary string, databases, only []string, z sizes, 
 		columns = append(columns, name)
 	}
 	r := newReport(columns)
-	r.facts = circumstances(c, command)
+	r.facts = append(bench.Circumstances(c, command),
+		"Every send is acknowledged after its commit; the clients count every delivery, and a run in which one is lost or comes twice fails.")
 	var failures error
 	for i, word := range databases {
 		for _, sc := range scenarios {
@@ -120,7 +122,7 @@ func run(ctx context.Context, binary string, databases, only []string, z sizes, 
 			}
 			add := func(measure, value, bar string) { r.add(columns[i], measure, value, bar) }
 			fmt.Fprintf(os.Stderr, "load: %s on %s\n", sc.name, columns[i])
-			if err := runOne(ctx, sc, binary, word, c.server, z, add); err != nil {
+			if err := runOne(ctx, sc, binary, word, c.Server, z, add); err != nil {
 				failures = errors.Join(failures, fmt.Errorf("load: %s on %s: %w", sc.name, columns[i], err))
 				add(sc.name+": failed, see the run's output", "failed", "")
 			}
@@ -131,25 +133,25 @@ func run(ctx context.Context, binary string, databases, only []string, z sizes, 
 
 // runOne runs one scenario on a server, and a database, of its own.
 func runOne(ctx context.Context, sc scenario, binary, word string, serverCores []int, z sizes, add func(measure, value, bar string)) error {
-	var db database
+	var db bench.Database
 	if word == "postgres" {
 		cluster, err := startCluster(ctx, serverCores)
 		if err != nil {
 			return err
 		}
 		defer cluster.Stop()
-		db.url = cluster.URL
-		if db.postmaster, err = cluster.PID(); err != nil {
+		db.URL = cluster.URL
+		if db.Postmaster, err = cluster.PID(); err != nil {
 			return err
 		}
 	}
-	s, err := startServer(ctx, binary, db, serverCores)
+	s, err := bench.StartParley(ctx, binary, db, serverCores)
 	if err != nil {
 		return err
 	}
-	defer s.remove()
+	defer s.Remove()
 	if err := sc.run(ctx, s, z, add); err != nil {
-		return fmt.Errorf("%w\nthe server's log ends:\n%s", err, s.logTail())
+		return fmt.Errorf("%w\nthe server's log ends:\n%s", err, s.LogTail())
 	}
 	return nil
 }
@@ -161,7 +163,7 @@ func startCluster(ctx context.Context, on []int) (*postgres.Cluster, error) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		if err = pinThread(on); err == nil {
+		if err = bench.PinThread(on); err == nil {
 			cluster, err = postgres.Start(ctx, postgres.Options{})
 		}
 	}()

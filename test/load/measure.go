@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	"parley/test/bench"
 )
 
 const (
@@ -26,7 +28,7 @@ type crowd struct {
 }
 
 // connect signs in all users, some at a time.
-func connect(ctx context.Context, s *server, users []string, bufferBytes int) (*crowd, error) {
+func connect(ctx context.Context, s *bench.Parley, users []string, bufferBytes int) (*crowd, error) {
 	c := &crowd{tally: newTally(), clients: make([]*client, len(users))}
 	var wg sync.WaitGroup
 	errs := make([]error, len(users))
@@ -36,7 +38,7 @@ func connect(ctx context.Context, s *server, users []string, bufferBytes int) (*
 		wg.Go(func() {
 			defer func() { <-gate }()
 			if ctx.Err() == nil {
-				c.clients[i], errs[i] = dial(ctx, s.address, s.token(user), bufferBytes, c.tally)
+				c.clients[i], errs[i] = dial(ctx, s.Address, s.Token(user), bufferBytes, c.tally)
 			}
 		})
 	}
@@ -67,17 +69,17 @@ type figures struct {
 	sends, deliveries float64
 	cpuSeconds        float64 // of the server and its database
 	commits           float64 // -1 if the server does not tell
-	ack, endToEnd     *histogram
+	ack, endToEnd     *bench.Histogram
 }
 
 // measure lets each sender post to its conversation, one message at a time, for a while and then for the time span, and
 // returns the figures of the span. It then waits until every one of the sends, each of which is for audience
 // connections, has arrived: a delivery that is lost is an error, and so is a refused send or a lost connection.
-func (c *crowd) measure(ctx context.Context, s *server, senders []*client, conversations []string, audience int, span time.Duration) (figures, error) {
+func (c *crowd) measure(ctx context.Context, s *bench.Parley, senders []*client, conversations []string, audience int, span time.Duration) (figures, error) {
 	warmUp := min(warmUpMax, span/2)
 	ctx, cancel := context.WithTimeout(ctx, warmUp+span+sendMax)
 	defer cancel()
-	var ack histogram
+	var ack bench.Histogram
 	var from, to moment
 	acksBefore, deliveriesBefore := c.acks.Load(), c.deliveries.Load()
 
@@ -95,7 +97,7 @@ func (c *crowd) measure(ctx context.Context, s *server, senders []*client, conve
 				case <-stop:
 					return
 				case <-measuring:
-					ack.add(time.Since(begun))
+					ack.Add(time.Since(begun))
 				default:
 				}
 			}
@@ -104,7 +106,7 @@ func (c *crowd) measure(ctx context.Context, s *server, senders []*client, conve
 	err := sleep(ctx, warmUp)
 	if err == nil {
 		if from, err = c.now(s); err == nil {
-			c.endToEnd.Store(&histogram{})
+			c.endToEnd.Store(&bench.Histogram{})
 			close(measuring)
 			err = sleep(ctx, span)
 		}
@@ -157,13 +159,13 @@ type moment struct {
 	cpuSeconds, commits float64
 }
 
-func (c *crowd) now(s *server) (moment, error) {
-	cpu, err := s.cpuSeconds()
+func (c *crowd) now(s *bench.Parley) (moment, error) {
+	cpu, err := s.CPUSeconds()
 	if err != nil {
 		return moment{}, err
 	}
-	commits, err := s.metric("parley_sqldb_commits_total")
-	if errors.Is(err, errNoMetric) {
+	commits, err := s.Metric("parley_sqldb_commits_total")
+	if errors.Is(err, bench.ErrNoMetric) {
 		commits, err = -1, nil
 	}
 	return moment{at: time.Now(), acks: c.acks.Load(), deliveries: c.deliveries.Load(), cpuSeconds: cpu, commits: commits}, err

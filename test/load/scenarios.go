@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"syscall"
 	"time"
+
+	"parley/test/bench"
 )
 
 // sizes are how much load there is. A test uses small ones.
@@ -44,7 +46,7 @@ const (
 // scenario measures one thing on a server of its own, and adds rows to the report.
 type scenario struct {
 	name string
-	run  func(ctx context.Context, s *server, z sizes, add func(measure, value, bar string)) error
+	run  func(ctx context.Context, s *bench.Parley, z sizes, add func(measure, value, bar string)) error
 }
 
 var scenarios = []scenario{
@@ -56,7 +58,7 @@ var scenarios = []scenario{
 }
 
 // sends measures durable sends by the number under way at once, in groups of two, both online.
-func sends(ctx context.Context, s *server, z sizes, add func(measure, value, bar string)) error {
+func sends(ctx context.Context, s *bench.Parley, z sizes, add func(measure, value, bar string)) error {
 	most := slices.Max(z.inFlight)
 	r := rooms{count: (most + 1) / 2, size: 2}
 	c, groups, err := r.fill(ctx, s)
@@ -74,8 +76,8 @@ func sends(ctx context.Context, s *server, z sizes, add func(measure, value, bar
 			rateBar, syncBar = "≥ 10,000/s", "≤ 0.02"
 		}
 		what := fmt.Sprintf("durable sends, %d in flight", n)
-		add(what, perSecond(f.sends, f.seconds), rateBar)
-		add(what+": time to the ack, p50 / p99", fmt.Sprintf("%s / %s", millis(f.ack.quantile(0.5)), millis(f.ack.quantile(0.99))), "")
+		add(what, bench.PerSecond(f.sends, f.seconds), rateBar)
+		add(what+": time to the ack, p50 / p99", fmt.Sprintf("%s / %s", bench.Millis(f.ack.Quantile(0.5)), bench.Millis(f.ack.Quantile(0.99))), "")
 		add(what+": CPU-seconds of server and database for 1,000", fmt.Sprintf("%.3f", costOf(f)), "")
 		if f.commits >= 0 {
 			add(what+": commits (each one sync) for a send", fmt.Sprintf("%.4f", f.commits/max(1, f.sends)), syncBar)
@@ -85,7 +87,7 @@ func sends(ctx context.Context, s *server, z sizes, add func(measure, value, bar
 }
 
 // saturatedRooms measures deliveries when senders go as fast as they are acknowledged.
-func saturatedRooms(ctx context.Context, s *server, z sizes, add func(measure, value, bar string)) error {
+func saturatedRooms(ctx context.Context, s *bench.Parley, z sizes, add func(measure, value, bar string)) error {
 	bars := map[rooms]string{
 		{10, 10, 20}: "≤ 0.11 (1/50 of the tutorial's stack)",
 		{1, 100, 20}: "≤ 0.22 (1/200 of the tutorial's stack)",
@@ -102,17 +104,17 @@ func saturatedRooms(ctx context.Context, s *server, z sizes, add func(measure, v
 			return fmt.Errorf("%s: %w", r, err)
 		}
 		add(r.String()+": CPU-seconds of server and database for 1,000 durable sends", fmt.Sprintf("%.3f", costOf(f)), bars[r])
-		add(r.String()+": sends", perSecond(f.sends, f.seconds), "")
-		add(r.String()+": deliveries", perSecond(f.deliveries, f.seconds), "")
-		add(r.String()+": deliveries for a CPU-second, the durable sends included", grouped(f.deliveries/max(0.01, f.cpuSeconds)),
+		add(r.String()+": sends", bench.PerSecond(f.sends, f.seconds), "")
+		add(r.String()+": deliveries", bench.PerSecond(f.deliveries, f.seconds), "")
+		add(r.String()+": deliveries for a CPU-second, the durable sends included", bench.Grouped(f.deliveries/max(0.01, f.cpuSeconds)),
 			"≥ 3 × (rooms of 10) and ≥ 6 × Node's socket.io without a store, not measured in this run")
-		add(r.String()+": end to end, saturated, p50 / p99", fmt.Sprintf("%s / %s", millis(f.endToEnd.quantile(0.5)), millis(f.endToEnd.quantile(0.99))), "")
+		add(r.String()+": end to end, saturated, p50 / p99", fmt.Sprintf("%s / %s", bench.Millis(f.endToEnd.Quantile(0.5)), bench.Millis(f.endToEnd.Quantile(0.99))), "")
 	}
 	return nil
 }
 
 // latency measures end-to-end time at a fixed rate, whatever the server manages.
-func latency(ctx context.Context, s *server, z sizes, add func(measure, value, bar string)) error {
+func latency(ctx context.Context, s *bench.Parley, z sizes, add func(measure, value, bar string)) error {
 	c, groups, err := z.latency.fill(ctx, s)
 	if err != nil {
 		return err
@@ -128,7 +130,7 @@ func latency(ctx context.Context, s *server, z sizes, add func(measure, value, b
 	for i := range total {
 		if i == warm {
 			from = moment{at: time.Now(), deliveries: c.deliveries.Load()}
-			c.endToEnd.Store(&histogram{})
+			c.endToEnd.Store(&bench.Histogram{})
 		}
 		// The schedule does not wait for a slow server: what is late is sent at once.
 		if wait := time.Until(begun.Add(time.Duration(i) * every)); wait > 0 {
@@ -148,10 +150,10 @@ func latency(ctx context.Context, s *server, z sizes, add func(measure, value, b
 	}
 	to := moment{at: time.Now(), deliveries: c.deliveries.Load()}
 	f, h := to.since(from), c.endToEnd.Load()
-	what := fmt.Sprintf("%s at %s deliveries/s", z.latency, grouped(float64(z.latencyPerSec)))
-	add(what+": end to end, p50 / p99", fmt.Sprintf("%s / %s", millis(h.quantile(0.5)), millis(h.quantile(0.99))),
+	what := fmt.Sprintf("%s at %s deliveries/s", z.latency, bench.Grouped(float64(z.latencyPerSec)))
+	add(what+": end to end, p50 / p99", fmt.Sprintf("%s / %s", bench.Millis(h.Quantile(0.5)), bench.Millis(h.Quantile(0.99))),
 		"≤ 0.75 × Node's socket.io, not measured in this run")
-	add(what+": reached", perSecond(f.deliveries, f.seconds), "")
+	add(what+": reached", bench.PerSecond(f.deliveries, f.seconds), "")
 	return nil
 }
 
@@ -169,7 +171,7 @@ func (c *crowd) answered(ctx context.Context, acks int64) error {
 
 // growth measures what a send costs as the group has more members who are not there. The sizes are measured in turns and
 // each told by its median, since what the database does in the background would else count for some of them only.
-func growth(ctx context.Context, s *server, z sizes, add func(measure, value, bar string)) error {
+func growth(ctx context.Context, s *bench.Parley, z sizes, add func(measure, value, bar string)) error {
 	const online, turns = 4, 5
 	ids := make([]string, len(z.offline))
 	crowds := make([]*crowd, len(z.offline))
@@ -177,7 +179,7 @@ func growth(ctx context.Context, s *server, z sizes, add func(measure, value, ba
 	for i, offline := range z.offline {
 		group := names(fmt.Sprintf("growth%d-", offline), online+offline)
 		var err error
-		if ids[i], err = s.createGroup(ctx, group); err != nil {
+		if ids[i], err = s.CreateGroup(ctx, group); err != nil {
 			return err
 		}
 		if crowds[i], err = connect(ctx, s, group[:online], busyBuffer); err != nil {
@@ -194,13 +196,13 @@ func growth(ctx context.Context, s *server, z sizes, add func(measure, value, ba
 			costs[i] = append(costs[i], costOf(f))
 		}
 	}
-	first := median(costs[0])
+	first := bench.Median(costs[0])
 	for i := range costs {
-		value, bar := fmt.Sprintf("%.3f", median(costs[i])), ""
+		value, bar := fmt.Sprintf("%.3f", bench.Median(costs[i])), ""
 		if i > 0 && first > 0 {
-			value, bar = fmt.Sprintf("%s (%.2f ×)", value, median(costs[i])/first), "≤ 1.2 × the first"
+			value, bar = fmt.Sprintf("%s (%.2f ×)", value, bench.Median(costs[i])/first), "≤ 1.2 × the first"
 		}
-		add(fmt.Sprintf("group of %s offline members, 4 online and sending: CPU-seconds for 1,000 durable sends", grouped(float64(z.offline[i]))), value, bar)
+		add(fmt.Sprintf("group of %s offline members, 4 online and sending: CPU-seconds for 1,000 durable sends", bench.Grouped(float64(z.offline[i]))), value, bar)
 	}
 	return nil
 }
@@ -209,30 +211,30 @@ func growth(ctx context.Context, s *server, z sizes, add func(measure, value, ba
 // nothing that making their conversations left behind. What the kernel counts includes the caches of SQLite, which fill while
 // the users sign in, and garbage that Go clears away when it next collects, at the latest after two minutes; so what Go
 // itself says that it uses is told beside it.
-func idle(ctx context.Context, s *server, z sizes, add func(measure, value, bar string)) error {
+func idle(ctx context.Context, s *bench.Parley, z sizes, add func(measure, value, bar string)) error {
 	users := names("idle-", z.idle)
 	for round := range z.idleGroupsEach {
 		// Each round groups the users anew, so that their conversations are not all with the same others.
 		random := rand.New(rand.NewPCG(1, uint64(round)))
 		random.Shuffle(len(users), func(i, j int) { users[i], users[j] = users[j], users[i] })
 		for members := range slices.Chunk(users, z.idlePerGroup) {
-			if _, err := s.createGroup(ctx, members); err != nil {
+			if _, err := s.CreateGroup(ctx, members); err != nil {
 				return err
 			}
 		}
 	}
-	s.stop()
-	if err := s.start(ctx); err != nil {
+	s.Stop()
+	if err := s.Start(ctx); err != nil {
 		return err
 	}
 	if err := sleep(ctx, z.idleSettle/4); err != nil {
 		return err
 	}
-	before, err := s.residentBytes()
+	before, err := s.ResidentBytes()
 	if err != nil {
 		return err
 	}
-	usedBefore, err := s.usedByGo()
+	usedBefore, err := s.UsedByGo()
 	if err != nil {
 		return err
 	}
@@ -246,7 +248,7 @@ func idle(ctx context.Context, s *server, z sizes, add func(measure, value, bar 
 	// The lowest figure while the garbage of signing in is cleared away is what idle connections hold.
 	lowest := int64(0)
 	for end := time.Now().Add(z.idleSettle); ; {
-		now, err := s.residentBytes()
+		now, err := s.ResidentBytes()
 		if err != nil {
 			return err
 		}
@@ -260,16 +262,16 @@ func idle(ctx context.Context, s *server, z sizes, add func(measure, value, bar 
 			return err
 		}
 	}
-	used, err := s.usedByGo()
+	used, err := s.UsedByGo()
 	if err != nil {
 		return err
 	}
 	if lost := c.lost.Load(); lost > 0 {
 		return fmt.Errorf("%d of %d idle connections were lost", lost, len(users))
 	}
-	what := fmt.Sprintf("%s idle connections of users in %d conversations", grouped(float64(z.idle)), z.idleGroupsEach)
-	add(what+": resident bytes each", grouped(float64(lowest-before)/float64(z.idle)), "≤ 6,500")
-	add(what+": bytes each in Go's heap and stacks", grouped((used-usedBefore)/float64(z.idle)), "")
+	what := fmt.Sprintf("%s idle connections of users in %d conversations", bench.Grouped(float64(z.idle)), z.idleGroupsEach)
+	add(what+": resident bytes each", bench.Grouped(float64(lowest-before)/float64(z.idle)), "≤ 6,500")
+	add(what+": bytes each in Go's heap and stacks", bench.Grouped((used-usedBefore)/float64(z.idle)), "")
 	add(what+": all signed in after", fmt.Sprintf("%.1f s", took.Seconds()), "")
 	return nil
 }
@@ -277,17 +279,11 @@ func idle(ctx context.Context, s *server, z sizes, add func(measure, value, bar 
 // costOf is the CPU time of a thousand sends, in seconds.
 func costOf(f figures) float64 { return 1000 * f.cpuSeconds / max(1, f.sends) }
 
-// median is the middle of some values, of which there is one at least.
-func median(values []float64) float64 {
-	values = slices.Sorted(slices.Values(values))
-	return values[len(values)/2]
-}
-
 // fill makes the groups and connects all their members. conversations[i] is the group of clients[i].
-func (r rooms) fill(ctx context.Context, s *server) (c *crowd, conversations []string, err error) {
+func (r rooms) fill(ctx context.Context, s *bench.Parley) (c *crowd, conversations []string, err error) {
 	users := names(fmt.Sprintf("r%dx%d-", r.count, r.size), r.count*r.size)
 	for members := range slices.Chunk(users, r.size) {
-		id, err := s.createGroup(ctx, members)
+		id, err := s.CreateGroup(ctx, members)
 		if err != nil {
 			return nil, nil, err
 		}

@@ -1,4 +1,4 @@
-package main
+package bench
 
 import (
 	"math"
@@ -7,18 +7,19 @@ import (
 	"time"
 )
 
-// A bucket of a histogram is as wide as a 32nd of the power of two that it is in: figures are right to about 3 %.
+// A bucket of a Histogram is as wide as a 32nd of the power of two that it is in: figures are right to about 3 %.
 const (
 	subBuckets = 32
 	buckets    = 64 * subBuckets
 )
 
-// histogram counts durations. Its methods may be called from any goroutine.
-type histogram struct {
+// A Histogram counts durations; its zero value counts none. Its methods may be called from any goroutine.
+type Histogram struct {
 	counts [buckets]atomic.Int64
 }
 
-func (h *histogram) add(d time.Duration) {
+// Add counts d; less than nothing counts as 0.
+func (h *Histogram) Add(d time.Duration) {
 	h.counts[bucketOf(max(0, d))].Add(1)
 }
 
@@ -41,16 +42,17 @@ func lowestOf(bucket int) time.Duration {
 	return time.Duration(uint64(subBuckets+bucket%subBuckets) << shift)
 }
 
-func (h *histogram) count() (n int64) {
+// Count returns how many have been counted.
+func (h *Histogram) Count() (n int64) {
 	for i := range h.counts {
 		n += h.counts[i].Load()
 	}
 	return n
 }
 
-// quantile returns the duration that the share q (0 to 1) of all counted ones does not exceed, 0 if there are none.
-func (h *histogram) quantile(q float64) time.Duration {
-	rank := int64(math.Ceil(q * float64(h.count())))
+// Quantile returns the duration that the share q (0 to 1) of all counted ones does not exceed, 0 if there are none.
+func (h *Histogram) Quantile(q float64) time.Duration {
+	rank := int64(math.Ceil(q * float64(h.Count())))
 	var seen int64
 	for i := range h.counts {
 		if seen += h.counts[i].Load(); seen >= rank && seen > 0 {

@@ -1,4 +1,4 @@
-package main
+package bench
 
 import (
 	"fmt"
@@ -9,14 +9,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// cores is who runs where. Both empty: nobody is pinned, for there is one core only.
-type cores struct{ server, load []int }
+// Cores is who runs where. Both empty: nobody is pinned, for there is one core only.
+type Cores struct{ Server, Load []int }
 
-// split gives the server the first half of the cores that this process may use, and the load the rest.
-func split() (cores, error) {
+// SplitCores gives the server the first half of the cores that this process may use, and the load the rest.
+func SplitCores() (Cores, error) {
 	var set unix.CPUSet
 	if err := unix.SchedGetaffinity(0, &set); err != nil {
-		return cores{}, fmt.Errorf("sched_getaffinity: %w", err)
+		return Cores{}, fmt.Errorf("sched_getaffinity: %w", err)
 	}
 	var all []int
 	for core := 0; len(all) < set.Count(); core++ {
@@ -25,21 +25,21 @@ func split() (cores, error) {
 		}
 	}
 	if len(all) < 2 {
-		return cores{}, nil
+		return Cores{}, nil
 	}
-	return cores{server: all[:len(all)/2], load: all[len(all)/2:]}, nil
+	return Cores{Server: all[:len(all)/2], Load: all[len(all)/2:]}, nil
 }
 
 // String tells people who runs where.
-func (c cores) String() string {
-	if len(c.server) == 0 {
+func (c Cores) String() string {
+	if len(c.Server) == 0 {
 		return "nothing pinned: server, database and load share one core"
 	}
-	return fmt.Sprintf("server and database pinned to cores %v, load to cores %v", c.server, c.load)
+	return fmt.Sprintf("server and database pinned to cores %v, load to cores %v", c.Server, c.Load)
 }
 
-// pinProcess keeps all threads of this process to some cores; threads to come inherit it.
-func pinProcess(on []int) error {
+// PinProcess keeps all threads of this process to some cores; threads to come inherit it.
+func PinProcess(on []int) error {
 	if len(on) == 0 {
 		return nil
 	}
@@ -60,9 +60,9 @@ func pinProcess(on []int) error {
 	return nil
 }
 
-// pinThread locks the calling goroutine to a thread and keeps that, and the processes started from it, to some cores.
+// PinThread locks the calling goroutine to a thread and keeps that, and the processes started from it, to some cores.
 // The thread ends with the goroutine, which is never unlocked.
-func pinThread(on []int) error {
+func PinThread(on []int) error {
 	runtime.LockOSThread()
 	if len(on) == 0 {
 		return nil
