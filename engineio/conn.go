@@ -27,8 +27,8 @@ var ErrClosed = errors.New("engineio: connection is closed")
 
 // A Session is what the server's user keeps for a connection. Its methods are called one at a time.
 type Session interface {
-	// Message is called for each message of the client, in order. data is valid until it returns. While it runs, what the
-	// client sends further waits, pongs included: it should return well within Options.PingTimeout.
+	// Message is called for each message of the client, in order. data is valid until it returns. While it runs, what the client sends
+	// further waits, pongs included; the client counts as alive meanwhile, and has Options.PingTimeout after it.
 	Message(data []byte, binary bool)
 	// Close is called once, after the last Message, with one of the reasons of this package or that given to Conn.CloseFor.
 	Close(reason string)
@@ -51,6 +51,7 @@ type Conn struct {
 	session Session
 	id      string
 	remote  string
+	address *address // that it is counted for; nil if none
 
 	// next, prev and slot belong to the wheel of the shard, and are guarded by its lock.
 	next, prev *Conn
@@ -65,6 +66,8 @@ type Conn struct {
 	awaitingPong bool
 	probed       bool // a WebSocket has shown that it works: polls are answered at once
 	posting      bool // a POST is being handled
+	unpolled     bool // no request has followed the handshake
+	excuse       uint8
 	queueBytes   int
 	queue        []*Frame
 	ws           wsConn        // zero while polling
@@ -139,28 +142,6 @@ func (c *Conn) SendAll(frames []*Frame) error {
 	return c.cutIfFull(fits)
 }
 
-// Sent returns how many packets have been queued for the client since the connection began, and how many of them the client has certainly
-// received: those queued before the last ping that it answered, since the transports keep the order, across an upgrade too. Pings do not
-// count; a droppable frame that was dropped counts as if it had been sent.
-func (c *Conn) Sent() (sent, confirmed uint64) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.sent, c.sent - uint64(uint32(c.sent)-c.confirmed)
-}
-
-// Ping sends a ping now, unless one waits for its pong, so that what has been sent is soon confirmed (see [Conn.Sent]). A client must answer
-// it as any other, in Options.PingTimeout. Before the handshake has been written, and once the connection ends, it does nothing.
-func (c *Conn) Ping() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.state != stateOpen || c.awaitingPong {
-		return
-	}
-	c.heartbeat = c.srv.now()
-	c.ping(c.heartbeat)
-	c.putInWheel()
-}
-
 func (c *Conn) cutIfFull(fits bool) error {
 	if fits {
 		return nil
@@ -168,132 +149,6 @@ func (c *Conn) cutIfFull(fits bool) error {
 	c.shard.counts.slow.Add(1)
 	c.abort(ReasonSlow)
 	return ErrClosed
-}
-
-// push appends f to the queue and reports whether it fits. A lone frame always fits. Called with mu held.
-func (c *Conn) push(f *Frame) bool {
-	c.sent++
-	limit := c.srv.opts.QueueBytesMax
-	if f.key != "" && (c.slow || c.queueBytes > limit/4) {
-		c.drop(f.key)
-	}
-	if c.queueBytes > 0 && c.queueBytes+len(f.wire) > limit {
-		c.drop("")
-		if c.queueBytes+len(f.wire) > limit && c.queueBytes > 0 {
-			if f.key == "" {
-				return false
-			}
-			c.shard.counts.dropped.Add(1)
-			return true
-		}
-	}
-	c.queue = append(c.queue, f)
-	c.queueBytes += len(f.wire)
-	return true
-}
-
-// drop takes the droppable frames with this key out of the queue, all droppable ones if key is empty. Called with mu held.
-func (c *Conn) drop(key string) {
-	kept := c.queue[:0]
-	for _, f := range c.queue {
-		if f.key == "" || key != "" && f.key != key {
-			kept = append(kept, f)
-			continue
-		}
-		c.queueBytes -= len(f.wire)
-		c.shard.counts.dropped.Add(1)
-	}
-	clear(c.queue[len(kept):])
-	c.queue = kept
-}
-
-// emptyQueue forgets the queue, whose frames the caller has taken. Called with mu held.
-func (c *Conn) emptyQueue() {
-	c.queueBytes = 0
-	if cap(c.queue) > 8 {
-		c.queue = nil // An idle connection keeps no room for a burst.
-		return
-	}
-	clear(c.queue)
-	c.queue = c.queue[:0]
-}
-
-// wakeWriter lets whoever writes for this connection know of the queue. Called with mu held.
-func (c *Conn) wakeWriter() {
-	switch {
-	case c.state == stateOpening:
-	case c.ws.nc != nil:
-		if !c.scheduled && !c.slow {
-			c.scheduled = true
-			c.shard.schedule(c)
-		}
-	case c.poll != nil:
-		select {
-		case c.poll <- struct{}{}:
-		default: // It has been woken already.
-		}
-	}
-}
-
-// writeSlowly has a goroutine write rest and then what is queued, waiting for the socket. Only the flusher calls it.
-func (c *Conn) writeSlowly(ws wsConn, rest [][]byte) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.state == stateClosed {
-		return
-	}
-	c.slow = true
-	c.queueBytes += sizeOf(rest)
-	c.srv.conns.Go(func() { c.drain(ws, rest) })
-}
-
-func (c *Conn) drain(ws wsConn, rest [][]byte) {
-	for {
-		size := sizeOf(rest)
-		_ = ws.nc.SetWriteDeadline(time.Now().Add(c.srv.opts.WriteTimeout)) // A failure shows in the write.
-		bufs := net.Buffers(rest)
-		n, err := bufs.WriteTo(ws.nc)
-		c.shard.counts.bytesOut.Add(n)
-		if err != nil {
-			var timeout net.Error
-			if errors.As(err, &timeout) && timeout.Timeout() {
-				c.shard.counts.slow.Add(1)
-				c.abort(ReasonSlow)
-			} else {
-				c.abort(ReasonTransportError)
-			}
-			return
-		}
-		c.mu.Lock()
-		c.queueBytes -= size
-		if len(c.queue) == 0 {
-			c.slow = false
-			_ = ws.nc.SetWriteDeadline(time.Time{}) // As above.
-			last := c.state == stateClosing
-			c.mu.Unlock()
-			if last {
-				ws.closeWrite()
-			}
-			return
-		}
-		rest = make([][]byte, len(c.queue))
-		for i, f := range c.queue {
-			rest[i] = f.wire
-		}
-		c.shard.counts.packetsOut.Add(int64(len(rest)))
-		unwritten := c.queueBytes
-		c.emptyQueue()
-		c.queueBytes = unwritten
-		c.mu.Unlock()
-	}
-}
-
-func sizeOf(bufs [][]byte) int {
-	n := 0
-	for _, b := range bufs {
-		n += len(b)
-	}
-	return n
 }
 
 // Close closes the connection after what is queued has been written. The official client comes back after it.
@@ -398,86 +253,6 @@ func (c *Conn) recoverPanic() {
 	c.close(ReasonPanic, wsClose)
 }
 
-// SetDeadline closes the connection with ReasonTimeout if it is not called again within d; 0 cancels. It is as exact as the
-// server's tick, a fiftieth of the ping timeout.
-func (c *Conn) SetDeadline(d time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.deadline = 0
-	if d > 0 {
-		c.deadline = c.srv.now() + d
-		if c.state == stateOpen {
-			c.putInWheel()
-		}
-	}
-}
-
-// putInWheel has look called when the next thing is due. Called with mu held.
-func (c *Conn) putInWheel() {
-	due := c.heartbeat
-	if c.deadline != 0 {
-		due = min(due, c.deadline)
-	}
-	c.shard.wheel.put(c, due)
-}
-
-// look does what is due by now: a ping, or an end.
-func (c *Conn) look(now time.Duration) {
-	c.mu.Lock()
-	switch {
-	case c.state == stateClosed:
-	case c.state == stateClosing:
-		c.mu.Unlock()
-		c.abort(c.reason)
-		return
-	case c.deadline != 0 && c.deadline <= now:
-		c.mu.Unlock()
-		c.close(ReasonTimeout, wsClose)
-		return
-	case c.isOverdue(now):
-		c.mu.Unlock()
-		c.shard.counts.pingTimeouts.Add(1)
-		c.abort(ReasonPingTimeout)
-		return
-	case c.heartbeat <= now:
-		c.ping(now)
-		c.putInWheel()
-	default:
-		c.putInWheel()
-	}
-	c.mu.Unlock()
-}
-
-// isOverdue reports whether a pong has not come in time. Called with mu held.
-func (c *Conn) isOverdue(now time.Duration) bool { return c.awaitingPong && c.heartbeat <= now }
-
-// ping sends a ping (protocol 4, "Heartbeat"). Called with mu held.
-func (c *Conn) ping(now time.Duration) {
-	c.awaitingPong = true
-	if now-c.heartbeat > 2*c.shard.wheel.tick {
-		c.heartbeat = now // The process was held up; that must not shorten the client's time.
-	}
-	c.heartbeat += c.srv.opts.PingTimeout
-	c.pinged = uint32(c.sent)
-	c.queue = append(c.queue, pingFrame) // However full it is: without a ping there would be no pong.
-	c.queueBytes += len(pingFrame.wire)
-	c.wakeWriter()
-}
-
-func (c *Conn) pong() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.awaitingPong {
-		c.awaitingPong = false
-		c.confirmed = c.pinged
-	}
-	late := c.heartbeat
-	c.heartbeat = c.srv.now() + c.srv.opts.PingInterval
-	if c.heartbeat < late && c.state == stateOpen {
-		c.putInWheel() // It would be looked at too late for the next ping.
-	}
-}
-
 // opened lets the connection be written to, after the open packet.
 func (c *Conn) opened() {
 	c.mu.Lock()
@@ -485,6 +260,9 @@ func (c *Conn) opened() {
 	if c.state == stateOpening {
 		c.state = stateOpen
 		c.heartbeat = c.srv.now() + c.srv.opts.PingInterval
+		if c.unpolled = c.ws.nc == nil; c.unpolled {
+			c.heartbeat = c.srv.now() + c.srv.opts.FirstPollTimeout
+		}
 		c.putInWheel()
 	} else if c.state == stateClosing && c.ws.nc != nil && !c.scheduled {
 		c.scheduled = true
@@ -546,11 +324,21 @@ func (c *Conn) deliver(data []byte, binary bool) bool {
 	c.dispatch.Lock()
 	defer c.dispatch.Unlock()
 	defer c.recoverPanic()
-	if !c.isOpen() {
+	if !c.handling() {
 		return false
 	}
 	c.session.Message(data, binary)
 	return true
+}
+
+// handling notes that a message is being handled, and reports whether the connection is open.
+func (c *Conn) handling() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.excuse == excuseNone {
+		c.excuse = excuseHandled
+	}
+	return c.state <= stateOpen
 }
 
 func (c *Conn) isOpen() bool {

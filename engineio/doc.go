@@ -17,7 +17,8 @@
 // gets a goroutine to wait for it. One goroutine for each server turns the wheels that send heartbeats and find what has expired. A polling
 // connection has no goroutine but those of its requests.
 //
-// Locks, outermost first: Conn.dispatch (held while the Session runs), Conn.mu (never across I/O or a callback), shard.mu and wheel.mu (leaves).
+// Locks, outermost first: Conn.dispatch (held while the Session runs; the clock only tries it), Conn.mu (never across I/O or a callback), then as
+// leaves shard.mu, wheel.mu and Server.mu.
 //
 // # Not here
 //

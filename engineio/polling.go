@@ -18,40 +18,46 @@ const separator = '\x1e'
 // probedPoll is how long a poll may wait once a WebSocket has been probed: the client waits for its end to go on, but should not run in circles.
 const probedPoll = 10 * time.Millisecond
 
+// pollBytesMax bounds the body of a poll's answer, unless a single frame is larger. It is a copy, and counted no more in the queue.
+const pollBytesMax = 128 << 10
+
 func (s *Server) openPolling(w http.ResponseWriter, r *http.Request) {
-	c := s.newConn(r, wsConn{})
-	if c == nil {
-		refuse(w, r, shuttingDown)
+	from, ok := s.admit(w, r)
+	if !ok {
 		return
 	}
+	c := s.newConn(r, wsConn{}, from)
 	c.opened()
-	c.respond(w, "text/plain; charset=UTF-8", []byte(s.openPacket(c, `"websocket"`)))
+	if cookie := s.cookie(c.id); cookie != "" {
+		w.Header().Add("Set-Cookie", cookie)
+	}
+	_ = c.respond(w, "text/plain; charset=UTF-8", []byte(s.openPacket(c, `"websocket"`))) // Who has not got it does not poll.
 }
 
-// respond writes the answer to a poll or a POST.
-func (c *Conn) respond(w http.ResponseWriter, contentType string, body []byte) {
+// respond writes the answer to a poll or a POST. An error may also show only later: what is short is written after the request.
+func (c *Conn) respond(w http.ResponseWriter, contentType string, body []byte) error {
 	h := w.Header()
 	h.Set("Content-Type", contentType)
 	h.Set("Cache-Control", "no-store")
 	h.Set("Content-Length", strconv.Itoa(len(body)))
-	// A server that cannot set deadlines has its own, and net/http lifts this one after the request. A write that fails is found by the
-	// missing pong. It is not flushed here: a client that had the answer to a POST could send the next while this one is still counted.
+	// A server that cannot set deadlines has its own, and net/http lifts this one after the request. It is not flushed here: a client that had
+	// the answer to a POST could send the next while this one is still counted.
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(c.srv.opts.WriteTimeout))
-	_, _ = w.Write(body)
+	_, err := w.Write(body)
+	return err
 }
 
 // servePoll answers a poll when there is something to send, or to say.
 func (c *Conn) servePoll(w http.ResponseWriter, r *http.Request) {
 	c.mu.Lock()
-	now := c.srv.now()
+	if now := c.srv.now(); c.state == stateOpen && c.isOverdue(now) {
+		c.mu.Unlock()
+		c.look(now) // The clock has not come to it yet.
+		c.mu.Lock()
+	}
 	switch {
 	case c.state == stateClosed:
 		c.mu.Unlock()
-		refuse(w, r, unknownSID)
-		return
-	case c.state == stateOpen && c.isOverdue(now):
-		c.mu.Unlock()
-		c.look(now)
 		refuse(w, r, unknownSID)
 		return
 	case c.ws.nc != nil:
@@ -80,7 +86,13 @@ func (c *Conn) servePoll(w http.ResponseWriter, r *http.Request) {
 	if ended {
 		c.abort(c.reason)
 	}
-	c.respond(w, "text/plain; charset=UTF-8", body)
+	err := c.respond(w, "text/plain; charset=UTF-8", body)
+	if err == nil {
+		err = http.NewResponseController(w).Flush()
+	}
+	if err != nil && !errors.Is(err, errors.ErrUnsupported) {
+		c.unwritten(err) // What was taken from the queue is lost.
+	}
 }
 
 // awaitQueue waits until there is something to answer the poll r with, and reports whether the client stayed. Called with mu held, which it
@@ -122,7 +134,7 @@ func (c *Conn) payload() (body []byte, ended bool) {
 	size, n := 0, 0
 	for n < len(c.queue) {
 		more := c.queue[n].payloadSize() + 1
-		if n > 0 && size+more > c.srv.opts.MaxPayload {
+		if n > 0 && size+more > min(c.srv.opts.MaxPayload, pollBytesMax) {
 			break
 		}
 		size += more
@@ -189,7 +201,7 @@ func (c *Conn) servePost(w http.ResponseWriter, r *http.Request) {
 	var tooBig *http.MaxBytesError
 	switch {
 	case errors.As(err, &tooBig):
-		w.WriteHeader(http.StatusRequestEntityTooLarge)
+		refuse(w, r, payloadTooBig)
 		return
 	case err != nil:
 		c.abort(ReasonTransportError)
@@ -201,15 +213,22 @@ func (c *Conn) servePost(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	// The type is that of the official server: text/plain made some browsers offer a download.
-	c.respond(w, "text/html", []byte("ok"))
+	_ = c.respond(w, "text/html", []byte("ok")) // Who has not got it ends the session, or is found by the missing pong.
 }
 
 // readBody reads the body of a POST within the bounds of size and time.
 func (c *Conn) readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+	limit := int64(c.srv.opts.MaxPayload)
+	if r.ContentLength > limit {
+		return nil, &http.MaxBytesError{Limit: limit} // What is announced to be too big is not read.
+	}
 	rc := http.NewResponseController(w)
 	_ = rc.SetReadDeadline(time.Now().Add(c.srv.opts.MessageTimeout)) // A server that cannot has its own deadline.
-	defer func() { _ = rc.SetReadDeadline(time.Time{}) }()            // As above.
-	return io.ReadAll(http.MaxBytesReader(w, r.Body, int64(c.srv.opts.MaxPayload)))
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
+	if err == nil {
+		_ = rc.SetReadDeadline(time.Time{}) // As above.
+	}
+	return body, err
 }
 
 // receivePayload handles the packets of a payload, and reports whether all were handled and left the connection open.

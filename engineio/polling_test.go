@@ -243,7 +243,6 @@ func TestCORS(t *testing.T) {
 	}
 
 	listed := serve(t, Options{AllowedOrigins: []string{"https://a.example"}}, nil)
-	upgrade := []string{"Connection", "Upgrade", "Upgrade", "websocket", "Sec-WebSocket-Version", "13", "Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="}
 	for _, c := range []struct {
 		origin string
 		status int
@@ -253,7 +252,7 @@ func TestCORS(t *testing.T) {
 			t.Errorf("polling from %q: %d %q %v, want %d", c.origin, status, body, h, c.status)
 		}
 		if c.status == 403 {
-			if status, body, _ := listed.request("GET", "EIO=4&transport=websocket", "", append(upgrade, "Origin", c.origin)...); status != 403 {
+			if status, body, _ := listed.request("GET", "EIO=4&transport=websocket", "", append([]string{"Origin", c.origin}, upgradeHeader...)...); status != 403 {
 				t.Errorf("WebSocket from %q: %d %q, want 403", c.origin, status, body)
 			}
 		}
@@ -292,8 +291,7 @@ func TestElsewhere(t *testing.T) {
 			t.Errorf("%s %s: %d %q %v, asked %d times, want %d %q and %d", c.method, c.sid, status, body, h, asked, c.status, c.answer, c.asked)
 		}
 	}
-	upgrade := []string{"Connection", "Upgrade", "Upgrade", "websocket", "Sec-WebSocket-Version", "13", "Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="}
-	if status, body, _ := ts.request("GET", "EIO=4&transport=websocket&sid=a.known", "", upgrade...); status != 400 || body != unknown || asked != 3 {
+	if status, body, _ := ts.request("GET", "EIO=4&transport=websocket&sid=a.known", "", upgradeHeader...); status != 400 || body != unknown || asked != 3 {
 		t.Errorf("WebSocket: %d %q, asked %d times", status, body, asked)
 	}
 	ts.want("POST", ts.polling(), "4x", 200, "ok")

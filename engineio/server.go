@@ -20,11 +20,14 @@ type Server struct {
 	handshake string // the open packet behind the session id and the upgrades
 
 	started time.Time
+	second  atomic.Uint32 // since started, as of the last tick
 	shards  []*shard
 	turn    atomic.Uint32 // of the shards, for new connections
 
-	mu      sync.Mutex
-	closing bool
+	mu        sync.Mutex
+	closing   bool
+	present   int // connections that have been admitted and not released
+	addresses map[string]*address
 
 	conns    sync.WaitGroup // connections, and every goroutine that serves one
 	loops    sync.WaitGroup // flushers and the clock
@@ -36,13 +39,15 @@ type Server struct {
 // anything is read from it, and returns its session; what it sends follows the handshake.
 func NewServer(opts Options, open func(*Conn, *http.Request) Session) *Server {
 	opts = opts.withDefaults()
+	opts.check()
 	s := &Server{
 		opts: opts,
 		open: open,
 		handshake: fmt.Sprintf(`,"pingInterval":%d,"pingTimeout":%d,"maxPayload":%d}`,
 			opts.PingInterval.Milliseconds(), opts.PingTimeout.Milliseconds(), opts.MaxPayload),
-		started: time.Now(),
-		quit:    make(chan struct{}),
+		started:   time.Now(),
+		addresses: map[string]*address{},
+		quit:      make(chan struct{}),
 	}
 	tick := min(max(min(opts.PingInterval, opts.PingTimeout)/50, 5*time.Millisecond), time.Second)
 	for range runtime.GOMAXPROCS(0) {
@@ -69,6 +74,7 @@ func (s *Server) clock(tick time.Duration) {
 			return
 		case <-ticker.C:
 		}
+		s.second.Store(uint32(s.now() / time.Second))
 		for _, sh := range s.shards {
 			now := s.now()
 			due = sh.wheel.take(due[:0], now)
@@ -94,16 +100,27 @@ var (
 	badRequest         = refusal{http.StatusBadRequest, 3, "Bad request"}
 	forbidden          = refusal{http.StatusForbidden, 4, "Forbidden"}
 	unsupportedVersion = refusal{http.StatusBadRequest, 5, "Unsupported protocol version"}
-	shuttingDown       = refusal{http.StatusServiceUnavailable, 3, "Server is shutting down"}
+	payloadTooBig      = refusal{http.StatusRequestEntityTooLarge, 3, "Payload too big"}
 )
 
 func refuse(w http.ResponseWriter, r *http.Request, why refusal) {
-	if r.ContentLength != 0 {
-		w.Header().Set("Connection", "close") // A body that nobody asked for is not waited for.
-	}
+	dismissBody(w, r)
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(why.status)
 	_, _ = fmt.Fprintf(w, `{"code":%d,"message":%q}`, why.code, why.message) // The client may be gone.
+}
+
+// bodyGrace is how long a client may go on sending a body that nobody wants, so that it sees the answer before its connection is closed.
+const bodyGrace = time.Second
+
+// dismissBody has the connection closed after the answer if the request has a body, and does not wait for the rest of it: net/http would read
+// some, for as long as that takes.
+func dismissBody(w http.ResponseWriter, r *http.Request) {
+	if r.ContentLength == 0 {
+		return
+	}
+	w.Header().Set("Connection", "close")
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyGrace)) // A server that cannot has its own deadline.
 }
 
 // ServeHTTP answers a handshake, a poll, a POST, a WebSocket or a preflight.
@@ -112,7 +129,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.NotFound(w, r)
 		return
 	}
-	if !s.allowOrigin(w, r) {
+	if !s.allow(w, r) {
 		refuse(w, r, forbidden)
 		return
 	}
@@ -128,6 +145,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		refuse(w, r, unknownTransport)
 	case sid == "" && r.Method != http.MethodGet:
 		refuse(w, r, badHandshakeMethod)
+	case r.Method == http.MethodGet && r.ContentLength != 0:
+		refuse(w, r, badRequest) // Behind it net/http would not see a poll being aborted.
 	case upgrade != (transport == "websocket"):
 		refuse(w, r, badRequest)
 	case sid == "" && query.Get("EIO") != "4":
@@ -138,6 +157,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.openPolling(w, r)
 	default:
 		c := s.lookup(sid)
+		if c != nil {
+			c.polled()
+		}
 		switch {
 		case c == nil && !upgrade && s.elsewhere(w, r, sid):
 		case c == nil:
@@ -160,60 +182,20 @@ func (s *Server) elsewhere(w http.ResponseWriter, r *http.Request, sid string) b
 	if s.opts.Elsewhere == nil || s.opts.SIDPrefix == "" || strings.HasPrefix(sid, s.opts.SIDPrefix) {
 		return false
 	}
-	for _, name := range []string{"Access-Control-Allow-Origin", "Vary"} {
+	for _, name := range []string{allowOrigin, allowCredentials, "Vary"} {
 		w.Header().Del(name)
 	}
 	if s.opts.Elsewhere(w, r) {
 		return true
 	}
-	s.allowOrigin(w, r) // It was allowed before.
+	s.allow(w, r) // It was allowed before.
 	return false
 }
 
-// allowOrigin applies Options.AllowedOrigins, sets the CORS headers, and reports whether the request may go on.
-func (s *Server) allowOrigin(w http.ResponseWriter, r *http.Request) bool {
-	if len(s.opts.AllowedOrigins) == 0 {
-		w.Header().Set("Access-Control-Allow-Origin", "*")
-		return true
-	}
-	w.Header().Add("Vary", "Origin")
-	origin := r.Header.Get("Origin")
-	if origin == "" {
-		return true
-	}
-	_, host, _ := strings.Cut(origin, "://")
-	allowed := strings.EqualFold(host, r.Host)
-	for _, o := range s.opts.AllowedOrigins {
-		allowed = allowed || strings.EqualFold(o, origin)
-	}
-	if allowed {
-		w.Header().Set("Access-Control-Allow-Origin", origin)
-	}
-	return allowed
-}
-
-func preflight(w http.ResponseWriter, r *http.Request) {
-	h := w.Header()
-	h.Set("Access-Control-Allow-Methods", "GET, POST")
-	if headers := r.Header.Get("Access-Control-Request-Headers"); headers != "" {
-		h.Set("Access-Control-Allow-Headers", headers)
-		h.Add("Vary", "Access-Control-Request-Headers")
-	}
-	h.Set("Access-Control-Max-Age", "86400")
-	w.WriteHeader(http.StatusNoContent)
-}
-
-// newConn makes a connection and its session, or returns nil if the server is shutting down.
-func (s *Server) newConn(r *http.Request, ws wsConn) *Conn {
+// newConn makes a connection that has been admitted, and its session.
+func (s *Server) newConn(r *http.Request, ws wsConn, from *address) *Conn {
 	sh := s.shards[int(s.turn.Add(1))%len(s.shards)]
-	c := &Conn{srv: s, shard: sh, id: s.newSID(), remote: r.RemoteAddr, ws: ws}
-	s.mu.Lock()
-	if s.closing {
-		s.mu.Unlock()
-		return nil
-	}
-	s.conns.Add(1)
-	s.mu.Unlock()
+	c := &Conn{srv: s, shard: sh, id: s.newSID(), remote: r.RemoteAddr, address: from, ws: ws}
 	sh.counts.opened.Add(1)
 	if ws.nc != nil {
 		sh.counts.websockets.Add(1)
@@ -224,6 +206,12 @@ func (s *Server) newConn(r *http.Request, ws wsConn) *Conn {
 	sh.conns[c.id] = c
 	sh.mu.Unlock()
 	c.openSession(r)
+	s.mu.Lock()
+	closing := s.closing
+	s.mu.Unlock()
+	if closing {
+		c.CloseFor(ReasonShutdown) // Shutdown may have looked for it too soon.
+	}
 	return c
 }
 
@@ -259,10 +247,15 @@ func (s *Server) lookup(sid string) *Conn {
 	return nil
 }
 
+// forget ends what the server keeps of c. A second time changes nothing.
 func (s *shard) forget(c *Conn) {
 	s.mu.Lock()
+	known := s.conns[c.id] == c
 	delete(s.conns, c.id)
 	s.mu.Unlock()
+	if known {
+		c.srv.release(c.address)
+	}
 }
 
 // openPacket returns the handshake (protocol 4, "Handshake").
@@ -271,16 +264,21 @@ func (s *Server) openPacket(c *Conn, upgrades string) string {
 }
 
 func (s *Server) openWebSocket(w http.ResponseWriter, r *http.Request) {
-	ws, early, response, ok := acceptWebSocket(w, r)
+	from, ok := s.admit(w, r)
 	if !ok {
 		return
 	}
-	c := s.newConn(r, ws)
-	if c == nil {
-		_ = ws.nc.Close() // The client comes back elsewhere.
+	ws, early, response, ok := acceptWebSocket(w, r)
+	if !ok {
+		s.release(from)
+		s.conns.Done()
 		return
 	}
-	response = append(response, packetFrame(s.openPacket(c, "")).wire...)
+	c := s.newConn(r, ws, from)
+	if cookie := s.cookie(c.id); cookie != "" {
+		response = append(append(append(response, "Set-Cookie: "...), cookie...), "\r\n"...)
+	}
+	response = append(append(response, "\r\n"...), packetFrame(s.openPacket(c, "")).wire...)
 	if ws.write(response, s.opts.WriteTimeout) != nil {
 		c.abort(ReasonTransportError) // The reader finds the connection closed.
 	}
@@ -297,6 +295,7 @@ func (s *Server) upgradeConn(c *Conn, w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
+	response = append(response, "\r\n"...)
 	c.mu.Lock()
 	free := c.state == stateOpen && c.ws.nc == nil && c.candidate == nil
 	if free {
@@ -398,6 +397,8 @@ type Stats struct {
 	SlowCloses   int64
 	PingTimeouts int64
 	ParseErrors  int64 // breaches of either protocol
+	Refused      int64 // connections, for Options.ConnsMax, Options.AddressConnsMax or Server.Shutdown
+	Unpolled     int64 // connections closed for Options.FirstPollTimeout
 	Panics       int64
 }
 
@@ -418,6 +419,8 @@ func (s *Server) Stats() Stats {
 		t.SlowCloses += n.slow.Load()
 		t.PingTimeouts += n.pingTimeouts.Load()
 		t.ParseErrors += n.parseErrors.Load()
+		t.Refused += n.refused.Load()
+		t.Unpolled += n.unpolled.Load()
 		t.Panics += n.panics.Load()
 	}
 	for _, c := range s.all() {

@@ -40,6 +40,7 @@ type counters struct {
 	dropped, slow        atomic.Int64
 	parseErrors, panics  atomic.Int64
 	pingTimeouts         atomic.Int64
+	refused, unpolled    atomic.Int64
 }
 
 func newShard() *shard {

@@ -87,7 +87,7 @@ func hasToken(h http.Header, name, token string) bool {
 }
 
 // acceptWebSocket takes the connection of r over (RFC 6455 section 4.2) and returns it with what the client has sent already. The
-// response, which it returns as bytes, is still to be written. It answers a request that is no proper handshake itself.
+// response, which it returns as bytes, is still to be written, behind it further headers and the empty line that ends them. It answers a request that is no proper handshake itself.
 func acceptWebSocket(w http.ResponseWriter, r *http.Request) (ws wsConn, early, response []byte, ok bool) {
 	key := r.Header.Get("Sec-Websocket-Key")
 	if nonce, err := base64.StdEncoding.DecodeString(key); r.Method != http.MethodGet || err != nil || len(nonce) != 16 {
@@ -112,7 +112,7 @@ func acceptWebSocket(w http.ResponseWriter, r *http.Request) (ws wsConn, early, 
 	sum := sha1.Sum([]byte(key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
 	response = append(response, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "...)
 	response = base64.StdEncoding.AppendEncode(response, sum[:])
-	response = append(response, "\r\n\r\n"...)
+	response = append(response, "\r\n"...)
 	return wsConn{nc, rawConn(nc)}, early, response, true
 }
 
@@ -137,6 +137,9 @@ type reader struct {
 
 	timed  bool // a read deadline is set
 	ponged bool // the last packet was a pong
+
+	renewals uint8  // of the goroutine, up to earlyRenewals
+	renewed  uint32 // Server.second of the last one
 
 	*input // nil while the connection is idle
 }
@@ -379,8 +382,12 @@ func unmask(b []byte, mask [4]byte) {
 	}
 }
 
-// read is the goroutine of a WebSocket connection. It waits with as little on its stack as can be, and after a pong goes on in a new
-// goroutine: a stack of 2 KB that has grown never becomes as small again, and most connections do nothing but to answer pings.
+// earlyRenewals is how many times a reader is renewed before it is held to once a second: a client does most in its first messages, those
+// that sign it in, and then may be silent for long.
+const earlyRenewals = 8
+
+// read is the goroutine of a WebSocket connection. It waits with as little on its stack as can be, and from time to time goes on in a new
+// goroutine: a stack of 2 KB that has grown in a handler never becomes as small again, and most connections wait nearly all of their time.
 func (r *reader) read() {
 	defer r.c.srv.conns.Done()
 	for {
@@ -391,8 +398,7 @@ func (r *reader) read() {
 		if !r.handle() {
 			break
 		}
-		if r.ponged {
-			r.ponged = false
+		if r.isStale() {
 			r.c.srv.conns.Add(1)
 			go r.read()
 			return
@@ -400,6 +406,18 @@ func (r *reader) read() {
 	}
 	r.c.finish()
 	r.linger()
+}
+
+// isStale reports whether the goroutine is to be renewed, which costs about as much as a system call: after a pong, since most connections
+// do nothing but to answer pings; after each of the first messages; then at most once a second.
+func (r *reader) isStale() bool {
+	second := r.c.srv.second.Load()
+	if !r.ponged && r.renewals == earlyRenewals && second == r.renewed {
+		return false
+	}
+	r.ponged, r.renewed = false, second
+	r.renewals = min(r.renewals+1, earlyRenewals)
+	return true
 }
 
 // handle handles what has been read, and what it takes to end it on the border of a message. It reports whether to go on.

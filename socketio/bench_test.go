@@ -18,8 +18,6 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
-
-	"parley/engineio"
 )
 
 // clientsEnv makes the test binary a process of clients, "address count", so that their time and memory are not the server's.
@@ -82,6 +80,7 @@ func withClients(b *testing.B, opts Options, n int) (*Server, []*Socket) {
 	b.Helper()
 	s := NewServer(opts)
 	connected := make(chan *Socket, n)
+	s.Of("/").OnAuth(func(*Handshake) error { signIn(32); return nil })
 	s.Of("/").OnConnect(func(s *Socket) { connected <- s })
 	web := httptest.NewUnstartedServer(s)
 	web.Config.ErrorLog = nil
@@ -117,6 +116,15 @@ func withClients(b *testing.B, opts Options, n int) (*Server, []*Socket) {
 		}
 	}
 	return s, sockets
+}
+
+// signIn uses 256 bytes of stack for each level, as much in all as what looks a user up does.
+func signIn(levels int) byte {
+	var frame [256]byte
+	if levels > 0 {
+		frame[levels%256] = signIn(levels - 1)
+	}
+	return frame[levels%128]
 }
 
 // cpu returns the time that this process has spent.
@@ -180,16 +188,11 @@ func waitUntilWritten(s *Server, packets int64) {
 // BenchmarkIdle measures the resident memory of 5,000 connections that have joined a namespace; run it with -benchtime=1x.
 func BenchmarkIdle(b *testing.B) {
 	const clients = 5000
-	// The readers have small stacks again after the first pong.
-	opts := Options{Engine: engineio.Options{PingInterval: 2 * time.Second, PingTimeout: 30 * time.Second}}
 	for range b.N {
 		debug.FreeOSMemory()
 		before := resident(b)
-		s, sockets := withClients(b, opts, clients)
+		s, sockets := withClients(b, Options{}, clients)
 		settled := func() float64 { return float64(resident(b)-before) / float64(len(sockets)) }
-		for s.Stats().PacketsIn < 2*clients { // CONNECT and a pong of each.
-			runtime.Gosched()
-		}
 		runtime.GC()
 		b.ReportMetric(settled(), "B/conn")
 		debug.FreeOSMemory()
@@ -233,4 +236,43 @@ func BenchmarkEvent(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+}
+
+// BenchmarkReceive has a client send events, one write for each, to a handler that uses some stack.
+func BenchmarkReceive(b *testing.B) {
+	s := NewServer(Options{})
+	web := httptest.NewServer(s)
+	defer web.Close()
+	defer func() { _ = s.Shutdown(b.Context()) }() // The client is gone by then.
+	handled := make(chan struct{}, 1)
+	n := 0
+	s.Of("/").OnEvent(func(*Socket, *Event) {
+		signIn(16)
+		if n++; n == b.N {
+			handled <- struct{}{}
+		}
+	})
+	conn, err := net.Dial("tcp", web.Listener.Addr().String())
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer conn.Close()
+	const zeroMask = "\x00\x00\x00\x00"
+	packet := `42["send-message",{"content":"` + strings.Repeat("hello ", 10) + `"}]`
+	frame := append([]byte{0x81, 0x80 | byte(len(packet))}, zeroMask+packet...)
+	_, err = io.WriteString(conn, "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"+
+		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n\x81\x82"+zeroMask+"40")
+	if err != nil {
+		b.Fatal(err)
+	}
+	begun := cpu(b)
+	b.ResetTimer()
+	for range b.N {
+		if _, err := conn.Write(frame); err != nil {
+			b.Fatal(err)
+		}
+	}
+	<-handled
+	b.StopTimer()
+	b.ReportMetric(float64(b.N)/(cpu(b)-begun).Seconds(), "events/cpu-s")
 }
