@@ -57,6 +57,8 @@ type Conn struct {
 	next, prev *Conn
 	slot       int16
 
+	droppable uint32 // frames of the queue; guarded by mu, and placed where it takes no room
+
 	dispatch sync.Mutex // held while the session runs
 
 	mu           sync.Mutex

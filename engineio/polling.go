@@ -147,6 +147,9 @@ func (c *Conn) payload() (body []byte, ended bool) {
 		}
 		body = f.appendPayload(body)
 		c.queueBytes -= len(f.wire)
+		if f.key != "" {
+			c.droppable--
+		}
 	}
 	c.shard.counts.packetsOut.Add(int64(n))
 	c.shard.counts.bytesOut.Add(int64(len(body)))

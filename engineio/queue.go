@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net"
 	"os"
+	"slices"
 	"time"
 )
 
@@ -12,10 +13,10 @@ func (c *Conn) push(f *Frame) bool {
 	c.sent++
 	limit := c.srv.opts.QueueBytesMax
 	if f.key != "" && (c.slow || c.queueBytes > limit/4) {
-		c.drop(f.key)
+		c.dropOlder(f.key)
 	}
 	if c.queueBytes > 0 && c.queueBytes+len(f.wire) > limit {
-		c.drop("")
+		c.dropAll()
 		if c.queueBytes+len(f.wire) > limit && c.queueBytes > 0 {
 			if f.key == "" {
 				return false
@@ -26,27 +27,51 @@ func (c *Conn) push(f *Frame) bool {
 	}
 	c.queue = append(c.queue, f)
 	c.queueBytes += len(f.wire)
+	if f.key != "" {
+		c.droppable++
+	}
 	return true
 }
 
-// drop takes the droppable frames with this key out of the queue, all droppable ones if key is empty. Called with mu held.
-func (c *Conn) drop(key string) {
-	kept := c.queue[:0]
-	for _, f := range c.queue {
-		if f.key == "" || key != "" && f.key != key {
-			kept = append(kept, f)
+// dropOlder takes the droppable frames with this key out of the queue. It looks from the newest to the oldest droppable one, which are few and
+// near the end, while what must not be lost may be thousands. Called with mu held.
+func (c *Conn) dropOlder(key string) {
+	for i, left := len(c.queue)-1, c.droppable; left > 0; i-- {
+		f := c.queue[i]
+		if f.key == "" {
 			continue
 		}
-		c.queueBytes -= len(f.wire)
-		c.shard.counts.dropped.Add(1)
+		left--
+		if f.key == key {
+			c.queue = slices.Delete(c.queue, i, i+1)
+			c.dropped(f)
+		}
 	}
-	clear(c.queue[len(kept):])
-	c.queue = kept
+}
+
+// dropAll takes every droppable frame out of the queue. Called with mu held.
+func (c *Conn) dropAll() {
+	if c.droppable == 0 {
+		return
+	}
+	c.queue = slices.DeleteFunc(c.queue, func(f *Frame) bool {
+		if f.key == "" {
+			return false
+		}
+		c.dropped(f)
+		return true
+	})
+}
+
+func (c *Conn) dropped(f *Frame) {
+	c.queueBytes -= len(f.wire)
+	c.droppable--
+	c.shard.counts.dropped.Add(1)
 }
 
 // emptyQueue forgets the queue, whose frames the caller has taken. Called with mu held.
 func (c *Conn) emptyQueue() {
-	c.queueBytes = 0
+	c.queueBytes, c.droppable = 0, 0
 	if cap(c.queue) > 8 {
 		c.queue = nil // An idle connection keeps no room for a burst.
 		return

@@ -145,6 +145,22 @@ func TestWebSocketMessageTimeout(t *testing.T) {
 	eventually(t, "close", func() bool { return ts.session(0).closedFor() == ReasonTransportError })
 }
 
+// Fragments that come whole, with control frames between them, make no message last longer.
+func TestFragmentsTimeout(t *testing.T) {
+	ts := serve(t, Options{MessageTimeout: 50 * time.Millisecond}, nil)
+	p := ts.websocket()
+	p.write(frame(opText, "4x"))
+	closed := func() bool { return ts.session(0).closedFor() != "" }
+	eventually(t, "close", func() bool {
+		_, err := io.WriteString(p.conn, frame(0, "x")+frame(0x80|opPing, ""))
+		return closed() || err != nil
+	})
+	eventually(t, "close", closed)
+	if got := ts.session(0).closedFor(); got != ReasonTransportError {
+		t.Errorf("closed for %q", got)
+	}
+}
+
 // A control frame that came in pieces leaves neither a deadline nor a buffer behind. The pipe, as any connection without a socket, is
 // read a byte first, so that there are pieces for certain.
 func TestWebSocketControlInPieces(t *testing.T) {

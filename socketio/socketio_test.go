@@ -236,8 +236,9 @@ func TestMalformed(t *testing.T) {
 			j.want(t, connected...)
 		})
 	}
-	bystander.send(`42["unharmed"]`)
-	j.want(t, append(connected, "unharmed []")...)
+	// These mean nothing special to a server.
+	bystander.send(`42["error","unharmed"]`, `42["message"]`, `42["disconnecting "]`, `42[""]`)
+	j.want(t, append(connected, `error ["unharmed"]`, "message []", "disconnecting  []", " []")...)
 }
 
 func TestBeforeConnect(t *testing.T) {
