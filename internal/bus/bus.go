@@ -1,6 +1,7 @@
 package bus
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -62,6 +63,8 @@ type Options struct {
 
 	// Log gets what the server and connection report. Nil discards it.
 	Log *slog.Logger
+
+	beatEvery time.Duration // for tests; 0 is the constant
 }
 
 // A Message is what was told. Its data belongs to the receiver.
@@ -89,13 +92,13 @@ type Bus struct {
 	wake                chan struct{} // holds one: the queue is no longer empty, or the bus is closing
 	healed              chan struct{} // holds one: the connection came back
 	stop                chan struct{}
-	running             sync.WaitGroup // write, watch
-	handlers            sync.WaitGroup // the goroutines of subscriptions
+	running             sync.WaitGroup // write, watch, tend
+	handlers            sync.WaitGroup // the goroutines of subscriptions, and of answers
 
-	// No two of these locks are held together, and no call into the connection is made under queueMu: the
-	// connection may be stuck in a write, and Tell must not be.
+	// No two of these locks are held together, but that of exchanges before queueMu; and no call into the connection is
+	// made under those two: it may be stuck in a write, and Tell must not be.
 	queueMu     sync.Mutex
-	queue       []Message
+	queue       []outgoing
 	queuedBytes int
 	closed      bool
 
@@ -105,6 +108,9 @@ type Bus struct {
 	subsMu     sync.Mutex
 	subs       map[*Subscription]struct{}
 	subsClosed bool
+
+	beatEvery time.Duration
+	exchanges exchanges
 }
 
 // Open starts the server that o asks for, and connects to it.
@@ -118,6 +124,9 @@ func Open(ctx context.Context, o Options) (*Bus, error) {
 		healed: make(chan struct{}, 1),
 		stop:   make(chan struct{}),
 		subs:   map[*Subscription]struct{}{},
+
+		beatEvery: cmp.Or(o.beatEvery, beatEvery),
+		exchanges: exchanges{inbox: nats.NewInbox(), asked: map[string]*asked{}, answered: map[string]*answered{}},
 	}
 	if b.log == nil {
 		b.log = slog.New(slog.DiscardHandler)
@@ -136,8 +145,14 @@ func Open(ctx context.Context, o Options) (*Bus, error) {
 		b.stopServer()
 		return nil, err
 	}
+	if _, err := b.subscribe(b.exchanges.inbox+".*", b.answerCame); err != nil {
+		b.conn.Close()
+		b.stopServer()
+		return nil, err
+	}
 	b.running.Go(b.write)
 	b.running.Go(b.watch)
+	b.running.Go(b.tend)
 	return b, nil
 }
 
@@ -207,7 +222,18 @@ func (b *Bus) connected(*nats.Conn) {
 // Errors: [ErrFull], [ErrSubject] (empty, or with a wildcard or space), [ErrPayload], [ErrClosed]. A caller that
 // has committed what he tells of may ignore them: the loss is counted.
 func (b *Bus) Tell(subject string, data []byte) error {
-	if err := b.enqueue(subject, data); err != nil {
+	return b.post(outgoing{Message: Message{subject, data}})
+}
+
+// outgoing is a message in the queue, with the subject to reply to if it has one.
+type outgoing struct {
+	Message
+	reply string
+}
+
+// post queues m.
+func (b *Bus) post(m outgoing) error {
+	if err := b.enqueue(m); err != nil {
 		b.lost.Add(1)
 		return err
 	}
@@ -218,11 +244,11 @@ func (b *Bus) Tell(subject string, data []byte) error {
 	return nil
 }
 
-func (b *Bus) enqueue(subject string, data []byte) error {
-	if !tellable(subject) {
+func (b *Bus) enqueue(m outgoing) error {
+	if !tellable(m.Subject) {
 		return ErrSubject
 	}
-	if len(data) > PayloadBytesMax {
+	if len(m.Data) > PayloadBytesMax {
 		return ErrPayload
 	}
 	b.queueMu.Lock()
@@ -230,11 +256,11 @@ func (b *Bus) enqueue(subject string, data []byte) error {
 	if b.closed {
 		return ErrClosed
 	}
-	if len(b.queue) >= queueMessagesMax || b.queuedBytes+len(data) > queueBytesMax {
+	if len(b.queue) >= queueMessagesMax || b.queuedBytes+len(m.Data) > queueBytesMax {
 		return ErrFull
 	}
-	b.queue = append(b.queue, Message{subject, data})
-	b.queuedBytes += len(data)
+	b.queue = append(b.queue, m)
+	b.queuedBytes += len(m.Data)
 	return nil
 }
 
@@ -245,9 +271,9 @@ func tellable(subject string) bool {
 		subject[0] != '.' && subject[len(subject)-1] != '.' && !strings.Contains(subject, "..")
 }
 
-// write hands what was told to the connection. It alone publishes, so a stalled server holds up nobody else.
+// write hands what was queued to the connection, so that a stalled server holds up nobody who tells.
 func (b *Bus) write() {
-	var batch []Message
+	var batch []outgoing
 	for range b.wake {
 		b.queueMu.Lock()
 		batch, b.queue = b.queue, batch[:0]
@@ -256,7 +282,7 @@ func (b *Bus) write() {
 		b.queueMu.Unlock()
 
 		for _, m := range batch {
-			if err := b.conn.Publish(m.Subject, m.Data); err != nil {
+			if err := b.conn.PublishMsg(&nats.Msg{Subject: m.Subject, Reply: m.reply, Data: m.Data}); err != nil {
 				b.lost.Add(1)
 				continue
 			}
@@ -357,8 +383,8 @@ func (b *Bus) newRoutes(before map[uint64]bool) (now map[uint64]bool, fresh bool
 	return now, fresh
 }
 
-// Close writes what was told before it (for at most a few seconds), ends all subscriptions and waits for their
-// handlers, and shuts the server down. It must not be called from a handler. A second call does nothing.
+// Close writes what was told before it (for at most a few seconds), ends all questions and subscriptions and waits for
+// their handlers, and shuts the server down. It must not be called from a handler. A second call does nothing.
 func (b *Bus) Close() {
 	b.queueMu.Lock()
 	again := b.closed
@@ -369,6 +395,7 @@ func (b *Bus) Close() {
 	}
 
 	close(b.stop)
+	b.endExchanges()
 	select {
 	case b.wake <- struct{}{}:
 	default: // The writer has a wake-up to come, and will see that the bus is closed.

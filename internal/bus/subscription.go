@@ -21,12 +21,16 @@ type Subscription struct {
 //
 // Errors: an unusable subject, [ErrClosed].
 func (b *Bus) Hear(subject string, f func(Message)) (*Subscription, error) {
+	return b.subscribe(subject, func(m *nats.Msg) { f(Message{m.Subject, m.Data}) })
+}
+
+func (b *Bus) subscribe(subject string, f nats.MsgHandler) (*Subscription, error) {
 	b.subsMu.Lock()
 	defer b.subsMu.Unlock()
 	if b.subsClosed {
 		return nil, ErrClosed
 	}
-	sub, err := b.conn.Subscribe(subject, func(m *nats.Msg) { f(Message{m.Subject, m.Data}) })
+	sub, err := b.conn.Subscribe(subject, f)
 	if err != nil {
 		return nil, fmt.Errorf("bus: hear %q: %w", subject, err)
 	}
