@@ -12,6 +12,7 @@ type Frame struct {
 	wire     []byte // RFC 6455 section 5.2: header and payload
 	headerAt uint8  // length of the header: 2, 4 or 10
 	binary   bool
+	volatile bool   // see Volatile
 	key      string // see Droppable
 }
 
@@ -72,6 +73,13 @@ func BinaryFrame(data []byte) Frame {
 // same key as soon as a newer one is queued, and every such frame before the connection would be closed for its full queue.
 func (f Frame) Droppable(key string) Frame {
 	f.key = key
+	return f
+}
+
+// Volatile returns f as a frame that goes only to a connection that is ready for it: over polling one whose poll waits, over WebSocket one
+// whose socket takes what it is sent. To any other it is not sent, then or later.
+func (f Frame) Volatile() Frame {
+	f.volatile = true
 	return f
 }
 

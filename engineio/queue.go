@@ -11,6 +11,10 @@ import (
 // push appends f to the queue and reports whether it fits. A lone frame always fits. Called with mu held.
 func (c *Conn) push(f *Frame) bool {
 	c.sent++
+	if f.volatile && !c.isReady() {
+		c.shard.counts.dropped.Add(1)
+		return true
+	}
 	limit := c.srv.opts.QueueBytesMax
 	if f.key != "" && (c.slow || c.queueBytes > limit/4) {
 		c.dropOlder(f.key)
@@ -31,6 +35,11 @@ func (c *Conn) push(f *Frame) bool {
 		c.droppable++
 	}
 	return true
+}
+
+// isReady reports whether what is queued now is on its way at once. Called with mu held.
+func (c *Conn) isReady() bool {
+	return c.state == stateOpen && !c.slow && (c.ws.nc != nil || c.poll != nil)
 }
 
 // dropOlder takes the droppable frames with this key out of the queue. It looks from the newest to the oldest droppable one, which are few and

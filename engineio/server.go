@@ -393,7 +393,7 @@ type Stats struct {
 	BytesIn      int64 // of packets, without framing
 	PacketsOut   int64
 	BytesOut     int64 // as written, framing included
-	Dropped      int64 // droppable frames
+	Dropped      int64 // droppable and volatile frames
 	SlowCloses   int64
 	PingTimeouts int64
 	ParseErrors  int64 // breaches of either protocol

@@ -175,10 +175,16 @@ func (c *client) connect(p received) error {
 		return errMalformed
 	}
 	name := string(p.namespace)
-	ns := c.srv.namespace(name)
-	if ns == nil {
-		return c.refuse(name, &ConnectError{Message: "Invalid namespace"})
+	ns, err := c.srv.acquire(name)
+	if err != nil {
+		return c.refuse(name, err)
 	}
+	joined := false
+	defer func() {
+		if !joined {
+			c.srv.release(ns) // OnAuth refused, or panicked.
+		}
+	}()
 	h := c.request.handshake(c.conn)
 	if len(p.data) > 0 {
 		h.setAuth(p.data)
@@ -189,6 +195,7 @@ func (c *client) connect(p received) error {
 		}
 	}
 	s := &Socket{ns: ns, client: c, id: h.SocketID, data: h.Data}
+	joined = true
 	c.mu.Lock()
 	c.sockets = append(c.sockets, s)
 	c.mu.Unlock()

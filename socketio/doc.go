@@ -1,5 +1,5 @@
 // Package socketio is a server of the Socket.IO protocol, revision 5, over package engineio: namespaces, events, acknowledgements in both
-// directions, binary attachments, and rooms. Any official client of version 3 or 4 connects to it.
+// directions, binary attachments, rooms, and namespaces by function. Any official client of version 3 or 4 connects to it.
 //
 // # Promises
 //   - The handlers of a connection run one at a time, in the order in which the client sent: OnAuth, OnConnect, its events, OnDisconnect. While
@@ -13,10 +13,11 @@
 // # Locks
 //
 // Outermost first: that of the engine's session (held while handlers run), Namespace.mu (never across a callback), client.mu and Socket.mu,
-// the engine's own.
+// the engine's own. Server.mu is a leaf.
 //
 // # Not here
 //
 // Transports and heartbeats (package engineio). Who may connect, and what events mean: the user of this package. Binary data inside of an
-// argument that is sent: only arguments that are []byte become attachments. Namespaces by pattern. Connection state recovery.
+// argument that is sent: only arguments that are []byte become attachments. A log of what was sent: who has one recovers the state of a client
+// with [Handshake] and [Socket.Sent]. Adapters between servers: who has a bus sends what comes over it to a [Target].
 package socketio

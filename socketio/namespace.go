@@ -3,16 +3,18 @@ package socketio
 import (
 	"slices"
 	"sync"
+	"sync/atomic"
 )
 
 // A Namespace is what clients connect to by name. Its On functions are called before the server serves; each replaces the one before.
 type Namespace struct {
 	name string
+	*handlers
+	family *Family // nil if it is no child
 
-	onAuth       func(*Handshake) error
-	onConnect    func(*Socket)
-	onEvent      func(*Socket, *Event)
-	onDisconnect func(*Socket, string)
+	replyBytesMax int
+	lastAck       atomic.Int64 // id of an acknowledgement that one or many sockets owe
+	users         int          // sockets, and clients that are about to have one; of a child alone, guarded by Server.mu
 
 	mu      sync.RWMutex
 	sockets map[string]*Socket
@@ -31,25 +33,33 @@ type membership struct {
 	at   int
 }
 
-func newNamespace(name string) *Namespace {
-	return &Namespace{name: name, sockets: map[string]*Socket{}, rooms: map[string]*room{}}
+// handlers are what a namespace calls, or all of a family.
+type handlers struct {
+	onAuth       func(*Handshake) error
+	onConnect    func(*Socket)
+	onEvent      func(*Socket, *Event)
+	onDisconnect func(*Socket, string)
+}
+
+func newNamespace(name string, h *handlers) *Namespace {
+	return &Namespace{name: name, handlers: h, sockets: map[string]*Socket{}, rooms: map[string]*room{}}
 }
 
 // Name returns the name, such as "/".
 func (n *Namespace) Name() string { return n.name }
 
 // OnAuth sets what decides who may connect. An error refuses: the client gets a connect_error with its text, so it should be a *[ConnectError].
-func (n *Namespace) OnAuth(auth func(*Handshake) error) { n.onAuth = auth }
+func (h *handlers) OnAuth(auth func(*Handshake) error) { h.onAuth = auth }
 
 // OnConnect sets what is called for each new socket, before any of its events.
-func (n *Namespace) OnConnect(connect func(*Socket)) { n.onConnect = connect }
+func (h *handlers) OnConnect(connect func(*Socket)) { h.onConnect = connect }
 
 // OnEvent sets what is called for each event of a client, in the order sent.
-func (n *Namespace) OnEvent(event func(*Socket, *Event)) { n.onEvent = event }
+func (h *handlers) OnEvent(event func(*Socket, *Event)) { h.onEvent = event }
 
-// OnDisconnect sets what is called once for each socket at its end, with a reason of this package or of engineio.
-func (n *Namespace) OnDisconnect(disconnect func(s *Socket, reason string)) {
-	n.onDisconnect = disconnect
+// OnDisconnect sets what is called once for each socket at its end, with a reason of this package or of engineio. The socket has left its rooms.
+func (h *handlers) OnDisconnect(disconnect func(s *Socket, reason string)) {
+	h.onDisconnect = disconnect
 }
 
 // Len returns how many sockets are connected.
@@ -161,89 +171,4 @@ func (n *Namespace) leave(s *Socket, m membership) {
 	if last == 0 {
 		delete(n.rooms, r.name)
 	}
-}
-
-// A Target is a choice of the sockets of a namespace.
-type Target struct {
-	ns            *Namespace
-	rooms, except []string
-}
-
-// To returns the sockets of any of the rooms. The id of a socket is also a name for it alone.
-func (n *Namespace) To(rooms ...string) Target { return Target{ns: n, rooms: rooms} }
-
-// Except returns all sockets but those of any of the rooms.
-func (n *Namespace) Except(rooms ...string) Target { return Target{ns: n, except: rooms} }
-
-// Except returns the target without the sockets of any of the rooms.
-func (t Target) Except(rooms ...string) Target {
-	t.except = append(slices.Clip(t.except), rooms...)
-	return t
-}
-
-// Emit encodes an event once and sends it to every socket of the namespace. Errors: those of [NewPacket].
-func (n *Namespace) Emit(event string, args ...any) error { return Target{ns: n}.Emit(event, args...) }
-
-// Send sends a packet to every socket of the namespace.
-func (n *Namespace) Send(p *Packet) { Target{ns: n}.Send(p) }
-
-// Emit encodes an event once and sends it to every socket of the target. Errors: those of [NewPacket].
-func (t Target) Emit(event string, args ...any) error {
-	p, err := NewPacket(t.ns.name, event, args...)
-	if err != nil {
-		return err
-	}
-	t.Send(p)
-	return nil
-}
-
-// Send sends a packet to every socket of the target, to each once. It never blocks.
-func (t Target) Send(p *Packet) {
-	n := t.ns
-	n.mu.RLock()
-	defer n.mu.RUnlock()
-	switch {
-	case len(t.rooms) == 1 && len(t.except) == 0:
-		for _, s := range n.members(t.rooms[0]) {
-			_ = s.Send(p) // One that has gone needs nothing.
-		}
-	case len(t.rooms) == 0 && len(t.except) == 0:
-		for _, s := range n.sockets {
-			_ = s.Send(p) // As above.
-		}
-	default:
-		done := map[*Socket]bool{}
-		for _, name := range t.except {
-			for _, s := range n.members(name) {
-				done[s] = true
-			}
-		}
-		send := func(s *Socket) {
-			if !done[s] {
-				done[s] = true
-				_ = s.Send(p) // As above.
-			}
-		}
-		for _, name := range t.rooms {
-			for _, s := range n.members(name) {
-				send(s)
-			}
-		}
-		if len(t.rooms) == 0 {
-			for _, s := range n.sockets {
-				send(s)
-			}
-		}
-	}
-}
-
-// members returns the sockets of a room, or the one socket with this id. Called with mu held.
-func (n *Namespace) members(name string) []*Socket {
-	if r := n.rooms[name]; r != nil {
-		return r.members
-	}
-	if s := n.sockets[name]; s != nil {
-		return []*Socket{s}
-	}
-	return nil
 }

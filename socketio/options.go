@@ -28,6 +28,11 @@ type Options struct {
 	// ArgsMax bounds the arguments of an event or acknowledgement. Default 256.
 	ArgsMax int
 
+	// FamilyNamespacesMax bounds the namespaces that exist because a client asked for them (see [Server.OfFunc]). Default 1,000.
+	FamilyNamespacesMax int
+	// ReplyBytesMax bounds the acknowledgements that one [Target.EmitWithAck] collects, in bytes of their arguments. Default 16 MiB.
+	ReplyBytesMax int
+
 	// HandshakeHeaders names the request headers that are kept for [Handshake]. Default Authorization, X-Forwarded-For.
 	// They stay in memory as long as the connection.
 	HandshakeHeaders []string
@@ -42,6 +47,8 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.AttachmentTimeout, 10*time.Second)
 	setDefault(&o.EventNameBytesMax, 128)
 	setDefault(&o.ArgsMax, 256)
+	setDefault(&o.FamilyNamespacesMax, 1000)
+	setDefault(&o.ReplyBytesMax, 16<<20)
 	if o.HandshakeHeaders == nil {
 		o.HandshakeHeaders = []string{"Authorization", "X-Forwarded-For"}
 	}

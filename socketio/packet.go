@@ -178,6 +178,21 @@ func (p *Packet) WithDroppable(key string) *Packet {
 	return &Packet{namespace: p.namespace, text: p.text.Droppable(key)}
 }
 
+// WithVolatile returns p as one that is not sent to a socket that is not ready for it at once: a polling client whose poll does not wait, a
+// WebSocket client that is slow to take what it is sent.
+func (p *Packet) WithVolatile() *Packet {
+	v := &Packet{namespace: p.namespace, text: p.text.Volatile()}
+	if p.all == nil {
+		return v
+	}
+	v.all = append(v.all, &v.text)
+	for _, f := range p.all[1:] {
+		attachment := f.Volatile()
+		v.all = append(v.all, &attachment)
+	}
+	return v
+}
+
 // Size returns the bytes of p as they are queued for a socket.
 func (p *Packet) Size() int {
 	if p.all == nil {

@@ -24,8 +24,10 @@ type Server struct {
 	opts   Options
 	engine *engineio.Server
 
-	mu         sync.RWMutex
-	namespaces map[string]*Namespace
+	mu         sync.Mutex
+	namespaces map[string]*Namespace // children of families included
+	children   int                   // of these
+	families   []*Family
 }
 
 // NewServer returns a server without a namespace; [Server.Of] makes them. [Server.Shutdown] ends its goroutines.
@@ -46,22 +48,23 @@ func (s *Server) Shutdown(ctx context.Context) error { return s.engine.Shutdown(
 func (s *Server) Stats() engineio.Stats { return s.engine.Stats() }
 
 // Of returns the namespace with this name, such as "/" or "/admin", which exists from the first call on. Clients that ask for any other
-// get the connect_error "Invalid namespace".
+// get the connect_error "Invalid namespace", unless a [Family] has it.
 func (s *Server) Of(name string) *Namespace {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	ns := s.namespaces[name]
 	if ns == nil {
-		ns = newNamespace(name)
-		s.namespaces[name] = ns
+		ns = s.newNamespace(name, &handlers{})
 	}
 	return ns
 }
 
-func (s *Server) namespace(name string) *Namespace {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	return s.namespaces[name]
+// newNamespace makes a namespace. Called with mu held.
+func (s *Server) newNamespace(name string, h *handlers) *Namespace {
+	ns := newNamespace(name, h)
+	ns.replyBytesMax = s.opts.ReplyBytesMax
+	s.namespaces[name] = ns
+	return ns
 }
 
 // open makes the session of a new connection.

@@ -31,18 +31,32 @@ type Socket struct {
 
 	rooms []membership // guarded by ns.mu
 
-	mu      sync.Mutex
-	data    any
-	ended   bool
-	reason  string
-	lastAck int64
-	acks    []pendingAck
+	mu     sync.Mutex
+	data   any
+	ended  bool
+	reason string
+	acks   []pendingAck
 }
 
-// A pendingAck is an acknowledgement that the client owes.
+// A pendingAck is an acknowledgement that the client owes. to has room for it.
 type pendingAck struct {
-	id    int64
-	reply chan []json.RawMessage
+	id int64
+	to chan<- answer
+}
+
+// An answer is an acknowledgement, or says that none will come.
+type answer struct {
+	socket *Socket
+	args   []json.RawMessage
+	gone   bool // the socket has ended
+}
+
+func (a answer) size() int {
+	n := 0
+	for _, arg := range a.args {
+		n += len(arg)
+	}
+	return n
 }
 
 func newSocketID() string {
@@ -113,64 +127,72 @@ func (s *Socket) Sent() (sent, confirmed uint64) { return s.client.conn.Sent() }
 func (s *Socket) Ping() { s.client.conn.Ping() }
 
 // EmitWithAck sends an event and waits for the client's acknowledgement, whose arguments it returns; those that are binary come as
-// base64 strings, which encoding/json decodes to []byte. Never call it from a handler of the same connection: the acknowledgement would
-// wait for the handler to return. Errors: ctx's, [ErrDisconnected], [ErrAcksPending], those of [NewPacket].
+// base64 strings, which encoding/json decodes to []byte. It waits for as long as ctx lets it: give that a deadline, since a client need not
+// answer. Never call it from a handler of the same connection: the acknowledgement would wait for the handler to return. Errors: ctx's,
+// [ErrDisconnected], [ErrAcksPending], those of [NewPacket].
 func (s *Socket) EmitWithAck(ctx context.Context, event string, args ...any) ([]json.RawMessage, error) {
-	reply := make(chan []json.RawMessage, 1)
-	s.mu.Lock()
-	if s.ended || len(s.acks) >= acksPendingMax {
-		defer s.mu.Unlock()
-		if s.ended {
-			return nil, ErrDisconnected
-		}
-		return nil, ErrAcksPending
-	}
-	s.lastAck++
-	id := s.lastAck
-	s.acks = append(s.acks, pendingAck{id, reply})
-	s.mu.Unlock()
-	defer s.takeAck(id)
+	id := s.ns.lastAck.Add(1)
 	p, err := newPacket(packetEvent, s.ns.name, id, event, args)
 	if err != nil {
 		return nil, err
 	}
+	answers := make(chan answer, 1)
+	if err := s.owe(id, answers); err != nil {
+		return nil, err
+	}
+	defer s.takeAck(id)
 	if err := s.Send(p); err != nil {
 		return nil, err
 	}
 	select {
-	case args, ok := <-reply:
-		if !ok {
+	case a := <-answers:
+		if a.gone {
 			return nil, ErrDisconnected
 		}
-		return args, nil
+		return a.args, nil
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
 }
 
-// takeAck removes and returns what waits for an acknowledgement, or nil.
-func (s *Socket) takeAck(id int64) chan []json.RawMessage {
+// owe notes that the client owes an acknowledgement. Errors: [ErrDisconnected], [ErrAcksPending].
+func (s *Socket) owe(id int64, to chan<- answer) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for i, a := range s.acks {
-		if a.id == id {
-			s.acks = slices.Delete(s.acks, i, i+1)
-			return a.reply
-		}
+	switch {
+	case s.ended:
+		return ErrDisconnected
+	case len(s.acks) >= acksPendingMax:
+		return ErrAcksPending
 	}
+	s.acks = append(s.acks, pendingAck{id, to})
 	return nil
+}
+
+// takeAck removes and returns what waits for an acknowledgement, or nil.
+func (s *Socket) takeAck(id int64) chan<- answer {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	i := slices.IndexFunc(s.acks, func(a pendingAck) bool { return a.id == id })
+	if i < 0 {
+		return nil
+	}
+	to := s.acks[i].to
+	s.acks = slices.Delete(s.acks, i, i+1)
+	return to
 }
 
 // acked hands an acknowledgement to who waits for it. One that nobody asked for, or waits for any more, is ignored.
 func (s *Socket) acked(id int64, args []json.RawMessage) {
-	if reply := s.takeAck(id); reply != nil {
-		reply <- args
+	if to := s.takeAck(id); to != nil {
+		to <- answer{socket: s, args: args}
 	}
 }
 
 // Disconnect ends the socket. With closeTransport false the client gets a DISCONNECT packet: an official client does not come back. With
-// true the whole connection is closed, after what is queued has been written, and the client does come back. OnDisconnect follows, when no
-// handler of the connection runs.
+// true the whole connection is closed, after what is queued has been written, without a DISCONNECT, and the client does come back. There the
+// official server sends one to every socket first, so that nobody comes back; for that, call Disconnect(false) and then Disconnect(true).
+// OnDisconnect follows, when no handler of the connection runs.
 func (s *Socket) Disconnect(closeTransport bool) {
 	conn := s.client.conn
 	if closeTransport {
@@ -196,9 +218,10 @@ func (s *Socket) end(reason string) bool {
 	s.acks = nil
 	s.mu.Unlock()
 	for _, a := range acks {
-		close(a.reply)
+		a.to <- answer{socket: s, gone: true}
 	}
 	s.ns.remove(s)
+	s.client.srv.release(s.ns)
 	return true
 }
 

@@ -500,7 +500,7 @@ func TestRooms(t *testing.T) {
 
 // Joins and leaves at random keep both sides of every membership true.
 func TestMembershipsStayTrue(t *testing.T) {
-	ns := newNamespace("/")
+	ns := newNamespace("/", &handlers{})
 	var sockets []*Socket
 	for i := range 20 {
 		s := &Socket{ns: ns, id: fmt.Sprint(i)}
