@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -417,7 +418,7 @@ func BenchmarkAsk(b *testing.B) {
 		b.Fatal(err)
 	}
 	for one.Routes() == 0 || errors.Is(first(one.Ask(b.Context(), "s", nil, nil)), ErrNobody) {
-		time.Sleep(time.Millisecond)
+		runtime.Gosched()
 	}
 	for name, head := range map[string][]byte{"poll": nil, "post": []byte("x")} {
 		b.Run(name, func(b *testing.B) {

@@ -15,6 +15,7 @@ import (
 
 	"parley/engineio"
 	"parley/internal/auth"
+	"parley/internal/bus"
 	"parley/internal/chat"
 	"parley/internal/config"
 	"parley/internal/id"
@@ -47,6 +48,7 @@ type Options struct {
 	AllowedOrigins []string      // none: all, without credentials
 	ShutdownSpread time.Duration // over which Shutdown closes the connections
 	Replay         ReplayLimits
+	Nodes          *bus.Bus // by which other nodes are reached; nil if there are none
 	Log            *slog.Logger
 }
 
@@ -70,6 +72,7 @@ type Gateway struct {
 	replayMax   ReplayLimits
 	authTimeout time.Duration
 	hub         *hub
+	elsewhere   *elsewhere // nil if there are no other nodes
 	now         func() time.Time
 	metrics     metrics
 
@@ -80,7 +83,7 @@ type Gateway struct {
 // New makes a Gateway that knows nobody. Its Apply is given to chat.New; Serve follows.
 func New(cfg config.Gateway, o Options) *Gateway {
 	g := &Gateway{hub: &hub{users: map[id.User]*user{}}, replayMax: o.Replay, authTimeout: cfg.AuthTimeout}
-	g.io = socketio.NewServer(socketio.Options{
+	opts := socketio.Options{
 		Engine: engineio.Options{
 			Path: Path, PingInterval: cfg.PingInterval, PingTimeout: cfg.PingTimeout, UpgradeTimeout: cfg.UpgradeTimeout,
 			MessageTimeout: cfg.MessageTimeout, WriteTimeout: cfg.WriteTimeout, MaxPayload: int(cfg.MaxPayload), QueueBytesMax: int(cfg.QueueBytesMax),
@@ -88,7 +91,11 @@ func New(cfg config.Gateway, o Options) *Gateway {
 		},
 		ConnectTimeout: cfg.AuthTimeout, NamespacesMax: cfg.NamespacesMax, AttachmentBytesMax: int(cfg.AttachmentBytesMax),
 		HandshakeHeaders: []string{}, // none is used, and each would stay in memory
-	})
+	}
+	if o.Nodes != nil {
+		g.elsewhere = newElsewhere(o.Nodes, cfg, o.Log, &opts.Engine)
+	}
+	g.io = socketio.NewServer(opts)
 	return g
 }
 
@@ -115,8 +122,9 @@ func (g *Gateway) closeAll() {
 	}
 }
 
-// Serve attaches the Gateway to its parts: from here on sockets can be taken. Run must be running.
-func (g *Gateway) Serve(p Parts) {
+// Serve attaches the Gateway to its parts: from here on sockets can be taken. Run must be running. The only error is
+// a bus that has been closed.
+func (g *Gateway) Serve(p Parts) error {
 	g.parts, g.now, g.hub.at = p, p.Now, p.Chat.Feed.At
 	g.observe(p.Metrics)
 	n := g.io.Of(namespace)
@@ -124,13 +132,23 @@ func (g *Gateway) Serve(p Parts) {
 	n.OnConnect(g.onConnect)
 	n.OnEvent(g.onEvent)
 	n.OnDisconnect(g.onDisconnect)
+	if g.elsewhere == nil {
+		return nil
+	}
+	return g.elsewhere.start(g.io.ServeHTTP, p.Metrics)
 }
 
 // ServeHTTP answers the requests of the transports, under Path.
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) { g.io.ServeHTTP(w, r) }
 
 // Shutdown closes all connections so that their clients come back, to whoever serves then.
-func (g *Gateway) Shutdown(ctx context.Context) error { return g.io.Shutdown(ctx) }
+func (g *Gateway) Shutdown(ctx context.Context) error {
+	err := g.io.Shutdown(ctx)
+	if g.elsewhere != nil {
+		g.elsewhere.stop()
+	}
+	return err
+}
 
 // onAuth verifies a token that came with the handshake. Without one the socket connects, and has a deadline.
 func (g *Gateway) onAuth(h *socketio.Handshake) error {

@@ -84,8 +84,13 @@ func Run(ctx context.Context, cfg *config.Serve, log *slog.Logger, started func(
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	users := auth.NewUsers(db, time.Now)
+	shared := cfg.NATSURL != "" || cfg.ClusterListen != ""
+	var nodes *bus.Bus
+	if shared {
+		nodes = hints
+	}
 	sockets := gateway.New(cfg.Gateway, gateway.Options{
-		AllowedOrigins: cfg.CORSOrigins, ShutdownSpread: cfg.DrainTimeout / 10, Log: log,
+		AllowedOrigins: cfg.CORSOrigins, ShutdownSpread: cfg.DrainTimeout / 10, Nodes: nodes, Log: log,
 		Replay: gateway.ReplayLimits{ChangesMax: cfg.Chat.ReplayChangesMax, BytesMax: int(cfg.Chat.ReplayBytesMax)},
 	})
 	domain, err := chat.New(ctx, chat.Parts{
@@ -94,12 +99,14 @@ func Run(ctx context.Context, cfg *config.Serve, log *slog.Logger, started func(
 		BatchMax: cfg.Chat.BatchMax, QueueMax: cfg.Chat.QueueMax, PollEvery: cfg.Chat.PollInterval,
 		Judge:                judge(moderation.NewRules(cfg.ModerationWords)),
 		ModerationFailClosed: cfg.ModerationFailClosed,
-		Shared:               cfg.NATSURL != "" || cfg.ClusterListen != "",
+		Shared:               shared,
 	})
 	if err != nil {
 		return err
 	}
-	sockets.Serve(gateway.Parts{Chat: domain, Users: users, Verifier: verifier, Log: log, Now: time.Now, Metrics: registry})
+	if err := sockets.Serve(gateway.Parts{Chat: domain, Users: users, Verifier: verifier, Log: log, Now: time.Now, Metrics: registry}); err != nil {
+		return errors.Join(err, sockets.Shutdown(ctx))
+	}
 	observe(registry, db, hints)
 
 	if err := domain.Start(ctx); err != nil {
