@@ -262,9 +262,7 @@ func (c *Conn) opened() {
 	if c.state == stateOpening {
 		c.state = stateOpen
 		c.heartbeat = c.srv.now() + c.srv.opts.PingInterval
-		if c.unpolled = c.ws.nc == nil; c.unpolled {
-			c.heartbeat = c.srv.now() + c.srv.opts.FirstPollTimeout
-		}
+		c.unpolled = c.ws.nc == nil
 		c.putInWheel()
 	} else if c.state == stateClosing && c.ws.nc != nil && !c.scheduled {
 		c.scheduled = true

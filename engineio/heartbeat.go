@@ -1,6 +1,9 @@
 package engineio
 
-import "time"
+import (
+	"math"
+	"time"
+)
 
 // Sent returns how many packets have been queued for the client since the connection began, and how many of them the client has certainly
 // received: those queued before the last ping that it answered, since the transports keep the order, across an upgrade too. Pings do not
@@ -12,12 +15,11 @@ func (c *Conn) Sent() (sent, confirmed uint64) {
 }
 
 // Ping sends a ping now, unless one waits for its pong, so that what has been sent is soon confirmed (see [Conn.Sent]). A client must answer
-// it as any other, in Options.PingTimeout. Before a client that polls has made its first request, and once the connection ends, it does
-// nothing.
+// it as any other, in Options.PingTimeout. Before the handshake has been written, and once the connection ends, it does nothing.
 func (c *Conn) Ping() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.state != stateOpen || c.awaitingPong || c.unpolled {
+	if c.state != stateOpen || c.awaitingPong {
 		return
 	}
 	c.heartbeat = c.srv.now()
@@ -41,7 +43,7 @@ func (c *Conn) SetDeadline(d time.Duration) {
 
 // putInWheel has look called when the next thing is due. Called with mu held.
 func (c *Conn) putInWheel() {
-	due := c.heartbeat
+	due := min(c.heartbeat, c.firstPoll())
 	if c.deadline != 0 {
 		due = min(due, c.deadline)
 	}
@@ -69,7 +71,7 @@ func (c *Conn) look(now time.Duration) {
 		c.shard.counts.pingTimeouts.Add(1)
 		c.abort(ReasonPingTimeout)
 		return
-	case c.unpolled && c.heartbeat <= now:
+	case c.firstPoll() <= now:
 		c.mu.Unlock()
 		c.shard.counts.unpolled.Add(1)
 		c.abort(ReasonTimeout)
@@ -83,17 +85,19 @@ func (c *Conn) look(now time.Duration) {
 	c.mu.Unlock()
 }
 
-// polled notes that a request has followed the handshake, so that heartbeats begin.
+// firstPoll returns when it is too late for the first request after a handshake over polling, or a time that never comes. Called with mu held.
+func (c *Conn) firstPoll() time.Duration {
+	if !c.unpolled || c.awaitingPong {
+		return math.MaxInt64 // The missing pong comes to the same.
+	}
+	return c.heartbeat - c.srv.opts.PingInterval + c.srv.opts.FirstPollTimeout
+}
+
+// polled notes that a request has followed the handshake.
 func (c *Conn) polled() {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.unpolled {
-		c.unpolled = false
-		c.heartbeat = c.srv.now() + c.srv.opts.PingInterval
-		if c.state == stateOpen {
-			c.putInWheel()
-		}
-	}
+	c.unpolled = false
+	c.mu.Unlock()
 }
 
 // isOverdue reports whether a pong has not come in time. Called with mu held.

@@ -66,7 +66,7 @@ func TestPingOutOfTurn(t *testing.T) {
 	c := ts.session(0).conn
 	begun := time.Now()
 	for range 5 {
-		c.Ping()
+		c.Ping() // If it comes too soon the server pings by itself.
 		if _, data := p.read(); data != "2" {
 			t.Fatalf("%q, want a ping", data)
 		}
@@ -83,7 +83,13 @@ func TestPingOutOfTurn(t *testing.T) {
 
 	late := serve(t, Options{PingTimeout: 30 * time.Millisecond}, nil)
 	late.websocket()
-	late.session(0).conn.Ping()
+	eventually(t, "ping", func() bool {
+		c := late.session(0).conn
+		c.Ping() // Nothing happens as long as the server has not taken note that the handshake is written.
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return c.awaitingPong
+	})
 	eventually(t, "close", func() bool { return late.session(0).closedFor() == ReasonPingTimeout })
 }
 
@@ -160,4 +166,12 @@ func TestPingTimeoutWhilePolling(t *testing.T) {
 	if n := ts.Stats(); n.PingTimeouts != 1 || n.Pollings != 0 {
 		t.Errorf("stats %+v", n)
 	}
+}
+
+// A session whose client never comes back ends no later than its first ping would have to be answered.
+func TestPingTimeoutWithoutAPoll(t *testing.T) {
+	ts := serve(t, Options{PingInterval: 30 * time.Millisecond, PingTimeout: 20 * time.Millisecond}, nil)
+	q := ts.polling()
+	eventually(t, "close", func() bool { return ts.session(0).closedFor() == ReasonPingTimeout })
+	ts.want("GET", q, "", 400, `{"code":1,"message":"Session ID unknown"}`)
 }

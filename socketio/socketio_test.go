@@ -335,6 +335,9 @@ func TestRecoveryHooks(t *testing.T) {
 	if got := second.read(); !strings.HasPrefix(got, `40{"sid":"`) || strings.Contains(got, "old") || strings.Contains(got, "pid") {
 		t.Errorf("%q while a socket has the id", got)
 	}
+	if got := second.read(); !strings.HasPrefix(got, `42["id","`) || strings.Contains(got, "old") {
+		t.Errorf("%q, want an id of its own", got)
+	}
 	if ns.Socket(`old "id"`) != first || ns.Len() != 2 {
 		t.Error("the second socket took the place of the first")
 	}
