@@ -140,11 +140,13 @@ func (c *Chat) Start(ctx context.Context) error {
 			}
 		})
 	}
+	began := time.Now()
 	heads, err := c.readHeads(ctx)
 	if err != nil {
 		return fmt.Errorf("chat: start: %w", err)
 	}
 	c.Feed.start(heads)
+	c.Feed.complete.Store(began.UnixMilli())
 	return nil
 }
 

@@ -11,21 +11,21 @@ import (
 )
 
 const (
-	// toldWithin bounds how long after its commit a change may be told by a node, by the bus or by the log, with what the
-	// clocks of nodes may differ by.
-	toldWithin = 10 * time.Second
+	// clockSkew is what the clocks of nodes may differ by.
+	clockSkew = time.Second
 	// checkpointsMax is how many checkpoints are kept; they are pruned after so many new ones.
 	checkpointsMax   = 512
 	checkpointsPrune = 64
 )
 
-// CursorAt returns a cursor for a client that was told at a time of the change at position pos of bucket b, and knows
-// nothing else of its place. The cursor stands at or before what the client has got: what was told to it in the last
-// seconds before that time may be replayed. found is false if the checkpoints do not reach so far back.
-func (c *Chat) CursorAt(ctx context.Context, told time.Time, b id.Bucket, pos int64) (cursor string, found bool, err error) {
+// CursorAt returns a cursor for a client that knows only the last of what it was told: the change at position pos of
+// bucket b, when the Feed of the node that told it was complete up to a time. The cursor stands at or before what the
+// client has got: what it was told in the last seconds may be replayed. found is false if the checkpoints do not reach
+// so far back.
+func (c *Chat) CursorAt(ctx context.Context, complete time.Time, b id.Bucket, pos int64) (cursor string, found bool, err error) {
 	err = c.db.Read(ctx, func(tx *sqldb.Tx) error {
 		found, err = tx.One(ctx, []any{&cursor}, `SELECT cursor FROM checkpoints WHERE at_ms <= $1 ORDER BY at_ms DESC LIMIT 1`,
-			told.Add(-toldWithin).UnixMilli())
+			complete.Add(-clockSkew).UnixMilli())
 		return err
 	})
 	if err != nil {

@@ -72,8 +72,8 @@ func TestCursorAt(t *testing.T) {
 				}
 			}
 		}
-		same("told of b5 at 25 s: all of b, and of a what is newer than 15 s", missed(25, b.ID.Bucket(), last.Pos), "a4", "a5", "a6", "b6")
-		same("told of nothing in b", missed(29, b.ID.Bucket(), 0), "a4", "a5", "a6", "b4", "b5", "b6")
+		same("told of b5, with all of 16 s: all of b, and of a what is newer than 15 s", missed(16, b.ID.Bucket(), last.Pos), "a4", "a5", "a6", "b6")
+		same("told of nothing in b", missed(20, b.ID.Bucket(), 0), "a4", "a5", "a6", "b4", "b5", "b6")
 		same("told long after", missed(3600, b.ID.Bucket(), last.Pos), "a6", "b6")
 
 		// Of the same heads there is one checkpoint, and of all only the newest are kept.

@@ -21,6 +21,8 @@ type Feed struct {
 	log    *slog.Logger
 	work   sync.WaitGroup
 	fills  atomic.Int64 // how often the log had to be read
+
+	complete atomic.Int64 // of Complete, in milliseconds since 1970
 }
 
 // lane is the work of one bucket. At most one goroutine does it at a time, and it owns what belongs to
@@ -43,6 +45,10 @@ type task struct {
 
 // Applied is the position up to which all commits of bucket b have been handled.
 func (f *Feed) Applied(b id.Bucket) int64 { return f.lanes[b].applied.Load() }
+
+// Complete is a time, by this node's clock: all that was committed before it, by any node, has been handled. It lies a few
+// seconds back, or longer if neither the bus nor the log could be heard.
+func (f *Feed) Complete() time.Time { return time.UnixMilli(f.complete.Load()) }
 
 // At runs do in the order of bucket b's commits: after all that were handled before, with the position
 // up to which they go, and before all that come. do runs on the lane's goroutine and must not wait.
@@ -159,6 +165,7 @@ func (c *Chat) runFeed(ctx context.Context) {
 	every := time.NewTicker(holeWait / 2)
 	defer every.Stop()
 	lastPoll, behind := time.Time{}, map[id.Bucket]int64{}
+	readAt := time.Now() // when behind was read, or before
 	var checkpoints checkpointer
 	for {
 		again := false
@@ -174,9 +181,15 @@ func (c *Chat) runFeed(ctx context.Context) {
 		if again || now.Sub(lastPoll) >= c.o.PollEvery {
 			lastPoll = now
 			// A bucket is behind when its head of one poll ago has not been reached.
-			var late map[id.Bucket]int64
-			late, behind = c.poll(ctx, behind, again)
-			if err := checkpoints.note(ctx, c, behind, c.now()); err != nil && ctx.Err() == nil {
+			if c.Feed.handled(behind) {
+				c.Feed.complete.Store(readAt.UnixMilli())
+			}
+			polled := time.Now()
+			late, heads, ok := c.poll(ctx, behind, again)
+			if ok {
+				behind, readAt = heads, polled
+			}
+			if err := checkpoints.note(ctx, c, behind, time.Now()); err != nil && ctx.Err() == nil {
 				c.log.Warn("clients that come back without a cursor may not be told all that they missed", "err", err)
 			}
 			for b, n := range late {
@@ -200,15 +213,25 @@ func (c *Chat) runFeed(ctx context.Context) {
 	}
 }
 
-// poll compares the heads of all buckets with what was handled. before are the heads of the last poll;
-// at once says that a bucket is late as soon as it is behind.
-func (c *Chat) poll(ctx context.Context, before map[id.Bucket]int64, atOnce bool) (late, heads map[id.Bucket]int64) {
+// handled reports whether every bucket has been handled up to its position in heads.
+func (f *Feed) handled(heads map[id.Bucket]int64) bool {
+	for b, head := range heads {
+		if f.Applied(b) < head {
+			return false
+		}
+	}
+	return true
+}
+
+// poll compares the heads of all buckets with what is on its way to be handled. before are the heads of the last poll;
+// at once says that a bucket is late as soon as it is behind. ok is false if they could not be read.
+func (c *Chat) poll(ctx context.Context, before map[id.Bucket]int64, atOnce bool) (late, heads map[id.Bucket]int64, ok bool) {
 	heads, err := c.readHeads(ctx)
 	if err != nil {
 		if ctx.Err() == nil {
 			c.log.Error("the heads of the log could not be read", "err", err)
 		}
-		return nil, before
+		return nil, nil, false
 	}
 	late = map[id.Bucket]int64{}
 	for b, head := range heads {
@@ -220,5 +243,5 @@ func (c *Chat) poll(ctx context.Context, before map[id.Bucket]int64, atOnce bool
 			late[b] = applied
 		}
 	}
-	return late, heads
+	return late, heads, true
 }

@@ -91,6 +91,7 @@ func (s *Serve) checkLimits() (err error) {
 	duration("gateway-message-timeout", g.MessageTimeout, time.Second)
 	duration("gateway-write-timeout", g.WriteTimeout, time.Second)
 	duration("gateway-auth-timeout", g.AuthTimeout, time.Second)
+	duration("gateway-recovery-time", g.RecoveryTime, 0)
 	duration("chat-poll-interval", c.PollInterval, 10*time.Millisecond)
 	number("gateway-max-payload", int(g.MaxPayload), 1<<10, 64*mega)
 	number("gateway-queue-bytes", int(g.QueueBytesMax), 64<<10, sizeMax)

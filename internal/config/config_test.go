@@ -82,7 +82,7 @@ func TestDefaults(t *testing.T) {
 		Moderation: Moderation{ModerationWords: List{"spam", "abuse"}},
 		Gateway: Gateway{
 			PingInterval: 25 * time.Second, PingTimeout: 20 * time.Second, UpgradeTimeout: 10 * time.Second,
-			MessageTimeout: 30 * time.Second, WriteTimeout: 10 * time.Second, AuthTimeout: 10 * time.Second,
+			MessageTimeout: 30 * time.Second, WriteTimeout: 10 * time.Second, AuthTimeout: 10 * time.Second, RecoveryTime: 2 * time.Minute,
 			MaxPayload: 1_000_000, QueueBytesMax: 1 << 20, NamespacesMax: 16, AttachmentBytesMax: 4 << 20,
 		},
 		Chat: Chat{BatchMax: 256, QueueMax: 8192, ReplayChangesMax: 1000, ReplayBytesMax: 512 << 10, PollInterval: 2 * time.Second},

@@ -110,6 +110,7 @@ type Gateway struct {
 	MessageTimeout     time.Duration `name:"message-timeout" default:"30s" placeholder:"DURATION" group:"gateway" help:"How long one message may take to arrive, from its first byte."`
 	WriteTimeout       time.Duration `name:"write-timeout" default:"10s" placeholder:"DURATION" group:"gateway" help:"How long what is to be sent may stay unsent before the connection is closed."`
 	AuthTimeout        time.Duration `name:"auth-timeout" default:"10s" placeholder:"DURATION" group:"gateway" help:"How long a connection may go without signing in before it is closed."`
+	RecoveryTime       time.Duration `name:"recovery-time" default:"2m" placeholder:"DURATION" group:"gateway" help:"How long an official client whose connection broke may come back as the same socket, without signing in again. 0: no connection state recovery."`
 	MaxPayload         Size          `name:"max-payload" default:"1MB" placeholder:"SIZE" group:"gateway" help:"The largest message or polling body that a client may send."`
 	QueueBytesMax      Size          `name:"queue-bytes" default:"1MiB" placeholder:"SIZE" group:"gateway" help:"How much may wait to be sent to one connection; one that is slower is closed, and catches up when it comes back."`
 	NamespacesMax      int           `name:"namespaces" default:"16" placeholder:"NUMBER" group:"gateway" help:"How many Socket.IO namespaces one connection may join."`

@@ -71,6 +71,7 @@ type Gateway struct {
 	parts       Parts
 	replayMax   ReplayLimits
 	authTimeout time.Duration
+	recovery    *recovery
 	hub         *hub
 	elsewhere   *elsewhere // nil if there are no other nodes
 	now         func() time.Time
@@ -82,7 +83,10 @@ type Gateway struct {
 
 // New makes a Gateway that knows nobody. Its Apply is given to chat.New; Serve follows.
 func New(cfg config.Gateway, o Options) *Gateway {
-	g := &Gateway{hub: &hub{users: map[id.User]*user{}}, replayMax: o.Replay, authTimeout: cfg.AuthTimeout}
+	g := &Gateway{
+		hub:       &hub{users: map[id.User]*user{}, offsets: cfg.RecoveryTime > 0},
+		replayMax: o.Replay, authTimeout: cfg.AuthTimeout, recovery: newRecovery(cfg.RecoveryTime),
+	}
 	opts := socketio.Options{
 		Engine: engineio.Options{
 			Path: Path, PingInterval: cfg.PingInterval, PingTimeout: cfg.PingTimeout, UpgradeTimeout: cfg.UpgradeTimeout,
@@ -118,6 +122,9 @@ func (g *Gateway) closeAll() {
 	all := slices.Clone(g.sessions)
 	g.mu.Unlock()
 	for _, s := range all {
+		s.mu.Lock()
+		s.phase = ended // what we know of its place is not to be relied on
+		s.mu.Unlock()
 		s.socket.Disconnect(true)
 	}
 }
@@ -125,7 +132,8 @@ func (g *Gateway) closeAll() {
 // Serve attaches the Gateway to its parts: from here on sockets can be taken. Run must be running. The only error is
 // a bus that has been closed.
 func (g *Gateway) Serve(p Parts) error {
-	g.parts, g.now, g.hub.at = p, p.Now, p.Chat.Feed.At
+	g.parts, g.now = p, p.Now
+	g.hub.at, g.hub.complete = p.Chat.Feed.At, p.Chat.Feed.Complete
 	g.observe(p.Metrics)
 	n := g.io.Of(namespace)
 	n.OnAuth(g.onAuth)
@@ -150,26 +158,35 @@ func (g *Gateway) Shutdown(ctx context.Context) error {
 	return err
 }
 
-// onAuth verifies a token that came with the handshake. Without one the socket connects, and has a deadline.
+// onAuth verifies a token that came with the handshake, and finds the earlier socket of a client that comes back. A socket
+// with neither connects, and has a deadline.
 func (g *Gateway) onAuth(h *socketio.Handshake) error {
-	in := decodeHandshake(h.Auth)
-	if in.Token == "" {
-		return nil
+	auth := decodeHandshake(h.Auth)
+	in := handshake{resume: resumption{cursor: auth.Cursor}}
+	if auth.Token != "" {
+		ctx, cancel := context.WithTimeout(context.Background(), eventTimeout)
+		defer cancel()
+		who, err := g.parts.Verifier.Verify(ctx, auth.Token)
+		if err != nil {
+			pe, _ := problem.Of(err)
+			return &socketio.ConnectError{Message: pe.Message, Data: map[string]any{"code": pe.Code}}
+		}
+		in.who = who
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), eventTimeout)
-	defer cancel()
-	who, err := g.parts.Verifier.Verify(ctx, in.Token)
-	if err != nil {
-		pe, _ := problem.Of(err)
-		return &socketio.ConnectError{Message: pe.Message, Data: map[string]any{"code": pe.Code}}
+	if g.recovery.on() {
+		h.SocketID = newSocketID()
+		if h.PID != "" && auth.Cursor == "" { // who keeps a cursor needs nothing else
+			g.recover(h, &in)
+		}
+		h.GivePID = g.recovery.pid(h.SocketID)
 	}
-	h.Data = handshake{who: who, cursor: in.Cursor}
+	h.Data = in
 	return nil
 }
 
 func (g *Gateway) onConnect(socket *socketio.Socket) {
 	h, _ := socket.Data().(handshake)
-	s := &session{socket: socket, out: socketSink{socket}, began: g.now()}
+	s := &session{socket: socket, out: socketSink{socket}, began: g.now(), offset: h.offset}
 	socket.SetData(s)
 	g.mu.Lock()
 	s.index = int32(len(g.sessions))
@@ -180,16 +197,19 @@ func (g *Gateway) onConnect(socket *socketio.Socket) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), eventTimeout)
 	defer cancel()
-	if err := g.signIn(ctx, s, h.who, h.cursor, func(authenticated) {}); err != nil {
+	if err := g.signIn(ctx, s, h.who, h.resume, func(authenticated) {}); err != nil {
 		g.failSignIn(s, err)
 		socket.Disconnect(true)
 	}
 }
 
-func (g *Gateway) onDisconnect(socket *socketio.Socket, _ string) {
+func (g *Gateway) onDisconnect(socket *socketio.Socket, reason string) {
 	s, _ := socket.Data().(*session)
 	if s == nil {
 		return
+	}
+	if g.recovery.on() && recoverable(reason) {
+		g.keepLeft(s)
 	}
 	s.mu.Lock()
 	u := s.user
@@ -298,7 +318,7 @@ func (g *Gateway) authenticate(ctx context.Context, s *session, e *socketio.Even
 	s.mu.Unlock()
 	switch {
 	case u == nil:
-		if err := g.signIn(ctx, s, who, p.Cursor, func(a authenticated) { g.ack(e, a) }); err != nil {
+		if err := g.signIn(ctx, s, who, resumption{cursor: p.Cursor}, func(a authenticated) { g.ack(e, a) }); err != nil {
 			g.refuse(s, e, err)
 			return
 		}
@@ -306,9 +326,10 @@ func (g *Gateway) authenticate(ctx context.Context, s *session, e *socketio.Even
 		g.refuse(s, e, errNotAuthenticated)
 		return
 	default:
+		told := g.hub.complete()
 		a := authenticated{u.id, g.cursorOf(u)}
 		g.ack(e, a)
-		s.emit("authenticated", a)
+		g.emitPlace(s, "authenticated", a, a.Cursor, told)
 		return
 	}
 	early := s.early
@@ -330,17 +351,16 @@ func (g *Gateway) refuse(s *session, e *socketio.Event, err error) {
 }
 
 // cursorOf is the place up to which all sessions of a user have been sent everything.
-func (g *Gateway) cursorOf(u *user) string {
+func (g *Gateway) cursorOf(u *user) string { return g.parts.Chat.Cursor(g.positionsOf(u)) }
+
+func (g *Gateway) positionsOf(u *user) chat.Positions {
 	at := chat.Positions{}
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	for _, r := range u.rooms {
-		b := r.id.Bucket()
-		if _, seen := at[b]; !seen {
-			at[b] = g.parts.Chat.Feed.Applied(b)
-		}
+	for _, b := range u.buckets {
+		at[b] = g.parts.Chat.Feed.Applied(b)
 	}
-	return g.parts.Chat.Cursor(at)
+	return at
 }
 
 // ack acknowledges an event with ok and what answer holds.

@@ -3,9 +3,10 @@ package gateway
 import "github.com/prometheus/client_golang/prometheus"
 
 type metrics struct {
-	events   *prometheus.CounterVec
-	failures *prometheus.CounterVec
-	panics   prometheus.Counter
+	events    *prometheus.CounterVec
+	failures  *prometheus.CounterVec
+	recovered *prometheus.CounterVec
+	panics    prometheus.Counter
 }
 
 // observe registers what the gateway and its protocols count.
@@ -13,7 +14,9 @@ func (g *Gateway) observe(r prometheus.Registerer) {
 	g.metrics.events = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "parley_gateway_events_total", Help: "Events of clients, by name."}, []string{"event"})
 	g.metrics.failures = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "parley_gateway_failures_total", Help: "Events that failed, by code."}, []string{"code"})
 	g.metrics.panics = prometheus.NewCounter(prometheus.CounterOpts{Name: "parley_gateway_panics_total", Help: "Commits and sessions that panicked while they were seen to."})
-	r.MustRegister(g.metrics.events, g.metrics.failures, g.metrics.panics)
+	g.metrics.recovered = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "parley_gateway_recoveries_total",
+		Help: "Clients without a cursor that came back: exactly where they were, by the time of what they were told last, or lost."}, []string{"how"})
+	r.MustRegister(g.metrics.events, g.metrics.failures, g.metrics.recovered, g.metrics.panics)
 	gauge := func(name, help string, f func() int64) {
 		r.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, func() float64 { return float64(f()) }))
 	}

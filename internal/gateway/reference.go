@@ -46,7 +46,8 @@ func Reference(w io.Writer) error {
 		b.WriteString("\n\n")
 		fields(&b, e.payload)
 	}
-	b.WriteString("## From the server\n\n")
+	b.WriteString("## From the server\n\nBehind its payload an event that changes the client's place has one more argument, a string: the offset, by which an official client " +
+		"recovers its state when it comes back. It means nothing to an application.\n\n")
 	for _, e := range serverEvents {
 		fmt.Fprintf(&b, "### %s\n\n%s\n\n", e.Name, e.Doc)
 		fields(&b, e.payload)

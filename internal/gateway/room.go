@@ -3,6 +3,7 @@ package gateway
 import (
 	"slices"
 	"sync"
+	"time"
 
 	"parley/internal/chat"
 	"parley/internal/id"
@@ -14,6 +15,9 @@ import (
 type hub struct {
 	// at runs a function in the order of a bucket's commits (chat.Feed.At).
 	at func(b id.Bucket, do func(applied int64)) bool
+	// offsets says that events carry one; complete is the time that they carry (chat.Feed.Complete).
+	offsets  bool
+	complete func() time.Time
 	// rooms of a bucket belong to its lane: they are read and changed only by apply and inside at.
 	rooms [id.Buckets]map[id.Conversation]*room
 
@@ -33,9 +37,10 @@ type user struct {
 
 	mu       sync.Mutex
 	sessions []*session
-	rooms    []*room // changed only inside the lanes
-	gone     bool    // the last session was detached; it enters no room any more
-	joining  int     // sessions that are signing in
+	rooms    []*room     // changed only inside the lanes
+	buckets  []id.Bucket // of the conversations that he is or was in, as far as his sessions were told
+	gone     bool        // the last session was detached; it enters no room any more
+	joining  int         // sessions that are signing in
 	// journal has the memberships that began or ended while a session is signing in: what it read of the
 	// database before does not know them.
 	journal map[id.Conversation]int64 // by position
@@ -48,6 +53,7 @@ type event struct {
 	conv    id.Conversation
 	packet  *socketio.Packet
 	durable bool
+	mark    mark // 0: the client's place does not depend on it
 }
 
 // attach adds a session, which holds what comes until release, to its user.
@@ -97,6 +103,7 @@ func (h *hub) join(u *user, ms []chat.Membership, done func(from chat.Positions)
 		left++
 		mu.Unlock()
 		running := h.at(b, func(applied int64) {
+			u.knows(b)
 			for _, m := range mine {
 				if m.Member.Active && u.journaled(m.Conversation) <= m.Member.ChangedPos {
 					h.enter(b, m.Conversation, u)
@@ -109,6 +116,15 @@ func (h *hub) join(u *user, ms []chat.Membership, done func(from chat.Positions)
 		}
 	}
 	arrived(0, -1)
+}
+
+// knows notes that the user's place has a position in bucket b.
+func (u *user) knows(b id.Bucket) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if !slices.Contains(u.buckets, b) { // at most 256
+		u.buckets = append(u.buckets, b)
+	}
 }
 
 // joined forgets the journal when no session is signing in any more.
@@ -208,24 +224,25 @@ func (h *hub) find(name id.User, c id.Conversation, pos int64) *user {
 
 // apply brings a commit to the sessions whom it concerns; on the lane of its bucket.
 func (h *hub) apply(c chat.Commit) {
+	told := h.complete()
 	for i := range c.Changes {
 		ch := &c.Changes[i]
 		r := h.rooms[c.Bucket][ch.Conversation]
-		to := func(p *socketio.Packet) event {
-			return event{bucket: c.Bucket, pos: ch.Pos, conv: ch.Conversation, packet: p, durable: true}
+		to := telling{bucket: c.Bucket, change: ch}
+		if h.offsets {
+			to.mark = markOf(c.Bucket, ch.Pos)
+			to.offset = [][]byte{offset{mark: to.mark, told: told}.json()}
 		}
 		switch ch.Kind {
 		case chat.MessageNew:
-			r.tellMessage(ch, to)
+			r.tellMessage(to)
 		case chat.MessageUpdated:
-			r.tell(nil, func() event { return to(packetOf("message-updated", ch.Row)) })
+			r.tell(nil, func() event { return to.event(packetOf("message-updated", ch.Row, to.offset...)) })
 		case chat.MessageDeleted:
-			r.tell(nil, func() event { return to(packetFor("message-deleted", ch.Deleted())) })
+			r.tell(nil, func() event { return to.event(packetFor("message-deleted", ch.Deleted(), to.offset...)) })
 		case chat.ConversationAdded, chat.MemberAdded:
 			if ch.Kind == chat.MemberAdded {
-				for _, m := range ch.Members {
-					r.tell(nil, func() event { return to(packetFor("member-added", memberChange(ch, m))) })
-				}
+				r.tellMembers("member-added", to)
 			}
 			added := map[chat.Role]*socketio.Packet{}
 			for _, m := range ch.Members {
@@ -234,10 +251,11 @@ func (h *hub) apply(c chat.Commit) {
 					continue
 				}
 				if added[m.Role] == nil {
-					added[m.Role] = packetOf("conversation-added", chat.RowForMember(ch.Row, m.Role))
+					added[m.Role] = packetOf("conversation-added", chat.RowForMember(ch.Row, m.Role), to.offset...)
 				}
+				u.knows(c.Bucket)
 				h.enter(c.Bucket, ch.Conversation, u)
-				u.deliver(to(added[m.Role]))
+				u.deliver(to.event(added[m.Role]))
 			}
 		case chat.MemberRemoved:
 			for _, m := range ch.Members {
@@ -246,13 +264,23 @@ func (h *hub) apply(c chat.Commit) {
 					continue
 				}
 				h.leave(c.Bucket, ch.Conversation, u)
-				u.deliver(to(packetFor("conversation-removed", conversationRemoved{ch.Conversation, ch.Pos})))
+				u.deliver(to.event(packetFor("conversation-removed", conversationRemoved{ch.Conversation, ch.Pos}, to.offset...)))
 			}
-			for _, m := range ch.Members {
-				h.rooms[c.Bucket][ch.Conversation].tell(nil, func() event { return to(packetFor("member-removed", memberChange(ch, m))) })
-			}
+			h.rooms[c.Bucket][ch.Conversation].tellMembers("member-removed", to)
 		}
 	}
+}
+
+// telling is one change on its way to a room.
+type telling struct {
+	bucket id.Bucket
+	change *chat.Change
+	mark   mark
+	offset [][]byte // the argument behind the payload, or none
+}
+
+func (t *telling) event(p *socketio.Packet) event {
+	return event{bucket: t.bucket, pos: t.change.Pos, conv: t.change.Conversation, packet: p, durable: true, mark: t.mark}
 }
 
 // tell brings an event to all users of a room but one; it is made only if somebody is there. A nil room has nobody.
@@ -268,20 +296,32 @@ func (r *room) tell(but *user, make func() event) {
 	}
 }
 
+// tellMembers tells a room of each member that was added or removed. Who has got the last has got all.
+func (r *room) tellMembers(name string, t telling) {
+	for i, m := range t.change.Members {
+		var offset [][]byte
+		if i == len(t.change.Members)-1 {
+			offset = t.offset
+		}
+		r.tell(nil, func() event { return t.event(packetFor(name, memberChange(t.change, m), offset...)) })
+	}
+}
+
 // tellMessage brings a new message to a room: to its sender with what only he may see.
-func (r *room) tellMessage(ch *chat.Change, to func(*socketio.Packet) event) {
+func (r *room) tellMessage(t telling) {
 	if r == nil {
 		return
 	}
+	ch := t.change
 	var sender *user
 	if ch.Message.ClientMessageID != "" {
 		if i := slices.IndexFunc(r.users, func(u *user) bool { return u.id == ch.Message.SenderID }); i >= 0 {
 			sender = r.users[i]
-			sender.deliver(to(packetOf("new-message", chat.RowForSender(ch.Row, ch.Message.ClientMessageID))))
+			sender.deliver(t.event(packetOf("new-message", chat.RowForSender(ch.Row, ch.Message.ClientMessageID), t.offset...)))
 		}
 	}
 	if sender == nil || len(r.users) > 1 {
-		r.tell(sender, func() event { return to(packetOf("new-message", ch.Row)) })
+		r.tell(sender, func() event { return t.event(packetOf("new-message", ch.Row, t.offset...)) })
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -24,7 +25,7 @@ type world struct {
 
 func newWorld() *world {
 	w := &world{
-		h:   &hub{users: map[id.User]*user{}},
+		h:   &hub{users: map[id.User]*user{}, complete: time.Now, offsets: true},
 		log: map[id.Bucket][]chat.Change{}, members: map[id.Conversation]map[id.User]chat.Member{},
 		lanes: map[id.Bucket][]func(){}, applied: map[id.Bucket]int64{},
 	}
@@ -114,6 +115,10 @@ func (c *client) take(e event) error {
 	}
 	return nil
 }
+
+func (c *client) Sent() (sent, confirmed uint64) { return 0, 0 }
+
+func (c *client) Ping() {}
 
 // TestJoin lets sessions sign in, go live and end while messages are sent and memberships begin and end, with
 // the node's lanes behind the log by any amount, and every step of a sign-in at any moment. A session must be

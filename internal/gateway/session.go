@@ -14,8 +14,13 @@ import (
 	"parley/socketio"
 )
 
-// sink takes events for one socket; it never blocks, and fails only when the socket is gone.
-type sink interface{ take(event) error }
+// sink takes events for one socket; it never blocks, and fails only when the socket is gone. Sent and Ping are as in
+// socketio.Socket.
+type sink interface {
+	take(event) error
+	Sent() (sent, confirmed uint64)
+	Ping()
+}
 
 type socketSink struct{ *socketio.Socket }
 
@@ -40,6 +45,7 @@ type session struct {
 	// Used by the connection's reader alone.
 	early      []*socketio.Event // came before the first authenticate
 	earlyBytes int
+	offset     string // presented by a client that we could not recover; for when it signs in
 
 	mu        sync.Mutex
 	phase     phase
@@ -50,7 +56,10 @@ type session struct {
 	sending   int32 // sends that are not answered yet
 	expires   int64 // of the token, in seconds since 1970; 0: never
 	cursorAt  int64 // seconds since 1970
+	cursors   uint32
+	role      auth.Role
 	user      *user
+	trail     trail
 	held      []event // while joining
 	heldBytes int
 	off       []id.Conversation // leave-conversation switched them off
@@ -80,11 +89,26 @@ func (s *session) send(e event) {
 	if len(s.off) > 0 && slices.Contains(s.off, e.conv) {
 		return
 	}
-	if s.out.take(e) != nil {
-		return // disconnected: it is detached in a moment
-	}
+	s.sendMarked(e)
 	if e.durable {
 		s.fresh++
+	}
+}
+
+// sendMarked sends an event, and notes its mark if it has one; s.mu is held. What does not go out because the
+// connection has broken is noted as well: it was missed.
+func (s *session) sendMarked(e event) {
+	_ = s.out.take(e) // disconnected: it is detached in a moment
+	if e.mark == 0 {
+		return
+	}
+	s.trail.add(e.mark)
+	if n := len(s.trail.marks); n%trailPing == 0 {
+		s.trail.confirm(s.out.Sent())
+		s.out.Ping()
+		if n >= trailMax && s.phase == live {
+			go s.socket.Disconnect(true) // not under our locks; it comes back, and goes on from what it has
+		}
 	}
 }
 
@@ -116,16 +140,24 @@ type cursorEvent struct {
 	Reset  bool   `json:"reset,omitempty"`
 }
 
-// signIn makes the session one of its user's: it joins the rooms, is told that it is authenticated,
-// gets what it missed since cursor ("": nothing), and is live. ack is called before the event goes out. It
-// runs on the connection's reader, so nothing else of this socket is done meanwhile.
-func (g *Gateway) signIn(ctx context.Context, s *session, who auth.Identity, cursor string, ack func(authenticated)) error {
+// signIn makes the session one of its user's: it joins the rooms, is told that it is authenticated, gets what it missed
+// since it was here, and is live. ack is called before the event goes out. It runs on the connection's reader, so nothing
+// else of this socket is done meanwhile.
+func (g *Gateway) signIn(ctx context.Context, s *session, who auth.Identity, resume resumption, ack func(authenticated)) error {
 	if _, err := g.parts.Users.SignedIn(ctx, who); err != nil {
 		return err
 	}
+	if resume.cursor == "" && s.offset != "" {
+		found, err := g.lookUp(ctx, s.offset)
+		if err != nil {
+			return err
+		}
+		resume = found
+	}
 	s.mu.Lock()
-	s.phase, s.expires = joining, who.ExpiresAt.Unix()
+	s.phase, s.expires, s.role = joining, who.ExpiresAt.Unix(), who.Role
 	s.mu.Unlock()
+	told := g.hub.complete()
 	u := g.hub.attach(who.User, s)
 	ms, err := g.parts.Chat.Memberships(ctx, who.User)
 	joined := make(chan chat.Positions, 1)
@@ -141,16 +173,21 @@ func (g *Gateway) signIn(ctx context.Context, s *session, who auth.Identity, cur
 	s.mu.Lock()
 	s.user = u
 	s.mu.Unlock()
+	s.offset = ""
 
-	now := g.parts.Chat.Cursor(from)
-	answer := authenticated{UserID: who.User, Cursor: now}
-	if cursor != "" {
-		answer.Cursor = cursor // what it missed comes after; only then may it rely on a later one
+	answer := authenticated{UserID: who.User, Cursor: g.parts.Chat.Cursor(from)}
+	if resume.cursor == "" {
+		resume.told = told
+	} else {
+		answer.Cursor = resume.cursor // what it missed comes after; only then may it rely on a later one
 	}
 	ack(answer)
-	s.emit("authenticated", answer)
-	if cursor != "" {
-		g.replay(ctx, s, cursor, from)
+	g.emitPlace(s, "authenticated", answer, answer.Cursor, resume.told)
+	switch {
+	case resume.lost:
+		s.emit("sync_required", cursorEvent{answer.Cursor, true})
+	case resume.cursor != "":
+		g.replay(ctx, s, resume, from, told)
 	}
 	s.mu.Lock()
 	s.cursorAt = g.now().Unix()
@@ -159,22 +196,17 @@ func (g *Gateway) signIn(ctx context.Context, s *session, who auth.Identity, cur
 	return nil
 }
 
-// replay sends what the client missed between its cursor and the positions at which it went live, or tells
-// it to sync when that is too much.
-func (g *Gateway) replay(ctx context.Context, s *session, cursor string, to chat.Positions) {
+// replay sends what the client missed between its cursor and the positions at which it went live, or tells it to sync when
+// that is too much. Those positions cover all that was committed before told.
+func (g *Gateway) replay(ctx context.Context, s *session, resume resumption, to chat.Positions, told time.Time) {
 	limits := g.replayMax
-	missed, err := g.parts.Chat.CatchUp(ctx, s.user.id, cursor, to, limits.ChangesMax)
+	missed, err := g.parts.Chat.CatchUp(ctx, s.user.id, resume.cursor, to, limits.ChangesMax)
 	if err != nil {
 		if missed = unread(err, to); !missed.Reset {
 			g.parts.Log.Error("what a client missed could not be read", "user", s.user.id, "err", err)
 		}
 	}
-	packets, bytes := make([]*socketio.Packet, 0, len(missed.Entries)), 0
-	for i := range missed.Entries {
-		p := replayed(s.user.id, &missed.Entries[i])
-		bytes += p.Size()
-		packets = append(packets, p)
-	}
+	events, bytes := g.replayed(s.user.id, missed.Entries, resume.told)
 	switch {
 	case missed.Reset:
 		s.emit("sync_required", cursorEvent{g.parts.Chat.Cursor(to), true})
@@ -182,21 +214,60 @@ func (g *Gateway) replay(ctx context.Context, s *session, cursor string, to chat
 		s.mu.Lock()
 		s.behind = true
 		s.mu.Unlock()
-		s.emit("sync_required", cursorEvent{cursor, false})
+		s.emit("sync_required", cursorEvent{resume.cursor, false})
 	default:
-		for _, p := range packets {
-			if s.out.take(event{packet: p}) != nil {
-				return // disconnected
+		for _, e := range events {
+			s.mu.Lock()
+			s.sendMarked(e)
+			s.mu.Unlock()
+		}
+		cursor := g.parts.Chat.Cursor(missed.Next)
+		g.emitPlace(s, "cursor", cursorEvent{Cursor: cursor}, cursor, told)
+	}
+}
+
+// replayed makes the events of what was missed, and counts their bytes. The offset of each says that the client has what
+// lies before it in its bucket, and of the other buckets no more than it had: what was committed before told.
+func (g *Gateway) replayed(u id.User, missed []chat.Entry, told time.Time) (events []event, bytes int) {
+	events = make([]event, 0, len(missed))
+	for i := range missed {
+		m := &missed[i]
+		e := event{bucket: m.ConversationID().Bucket(), pos: m.Pos, conv: m.ConversationID()}
+		var args [][]byte
+		if g.recovery.on() {
+			e.mark = markOf(e.bucket, e.pos)
+			last := i+1 == len(missed) || missed[i+1].Pos != m.Pos || missed[i+1].ConversationID().Bucket() != e.bucket
+			if last && !told.IsZero() {
+				args = append(args, offset{mark: e.mark, told: told}.json())
 			}
 		}
-		s.emit("cursor", cursorEvent{g.parts.Chat.Cursor(missed.Next), false})
+		e.packet = replayed(u, m, args)
+		bytes += e.packet.Size()
+		events = append(events, e)
 	}
+	return events, bytes
 }
 
 // unread is what is known of what a client missed when it could not be read. A cursor that is none stands for
 // nothing, as one of another history does; a failure of ours must not cost the client its place.
 func unread(err error, to chat.Positions) chat.Catchup {
 	return chat.Catchup{Reset: errors.Is(err, chat.ErrCursor), More: true, Next: to}
+}
+
+// emitPlace sends an event that gives the client a cursor, which covers all that was committed before told, and has it as
+// the client's offset.
+func (g *Gateway) emitPlace(s *session, name string, payload any, cursor string, told time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var e event
+	var args [][]byte
+	if g.recovery.on() {
+		s.cursors++
+		e.mark = markOfCursor(s.cursors)
+		args = append(args, offset{e.mark, told, cursor}.json())
+	}
+	e.packet = packetFor(name, payload, args...)
+	s.sendMarked(e)
 }
 
 // emit sends an event of ours to this session alone.
@@ -241,10 +312,11 @@ type handshakeAuth struct {
 	Cursor string `json:"cursor"`
 }
 
-// handshake keeps what a valid handshake token said until the socket is there.
+// handshake keeps what a client presented until its socket is there.
 type handshake struct {
 	who    auth.Identity
-	cursor string
+	resume resumption
+	offset string // of a client that presented a pid, and could not be recovered by that
 }
 
 func decodeHandshake(raw json.RawMessage) (h handshakeAuth) {

@@ -24,6 +24,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 		all = append(all[:0], g.sessions...)
 		g.mu.Unlock()
 		now := g.now()
+		g.recovery.expire(now)
 		for i, s := range all {
 			g.sweep(s, now)
 			all[i] = nil
@@ -55,6 +56,9 @@ func (g *Gateway) sweep(s *session, now time.Time) {
 	if tell {
 		s.fresh, s.cursorAt = 0, now.Unix()
 	}
+	if len(s.trail.marks) > 0 {
+		s.trail.confirm(s.out.Sent())
+	}
 	s.mu.Unlock()
 
 	switch {
@@ -67,6 +71,7 @@ func (g *Gateway) sweep(s *session, now time.Time) {
 		s.emit("token-expiring", tokenExpiring{max(left.Milliseconds(), 0)})
 	}
 	if tell {
-		s.emit("cursor", cursorEvent{Cursor: g.cursorOf(user)})
+		told, cursor := g.hub.complete(), g.cursorOf(user)
+		g.emitPlace(s, "cursor", cursorEvent{Cursor: cursor}, cursor, told)
 	}
 }
