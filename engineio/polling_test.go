@@ -2,17 +2,15 @@ package engineio
 
 import (
 	"context"
-	"net"
+	"encoding/base64"
 	"net/http"
+	"runtime/metrics"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 )
-
-// eofConn is a connection that has ended.
-type eofConn struct{ net.Conn }
-
-func (eofConn) Read([]byte) (int, error) { return 0, net.ErrClosed }
 
 func TestPolling(t *testing.T) {
 	ts := serve(t, Options{}, nil)
@@ -221,7 +219,7 @@ func TestUpgradeFails(t *testing.T) {
 	ts := serve(t, Options{UpgradeTimeout: 50 * time.Millisecond}, nil)
 	q := ts.polling()
 	conn := ts.session(0).conn
-	for _, sent := range []string{text("4x"), text("2probe") + text("4x"), "\x81\x01x", frame(0x80|opClose, ""), ""} {
+	for _, sent := range []string{text("4x"), text("2probe"), text("2probe") + text("4x"), "\x81\x01x", frame(0x80|opClose, ""), ""} {
 		p := ts.dial("&sid=" + conn.ID())
 		p.write(sent)
 		eventually(t, "end of the WebSocket", func() bool { op, _ := p.read(); return op == 0xFF })
@@ -300,24 +298,64 @@ func TestElsewhere(t *testing.T) {
 	}
 }
 
-// FuzzPayload posts arbitrary bodies to a session: whatever they are, it ends or goes on, and hears only what the body holds.
+// FuzzPayload posts arbitrary bodies to a session, which hears exactly the messages before the first packet that is none or ends it; memory
+// stays in bounds of the body.
 func FuzzPayload(f *testing.F) {
-	for _, seed := range []string{"4a\x1e4b", "bAAH/", "3", "1", "4\xff", "\x1e\x1e", "2probe", "b", "6\x1e5\x1e4x"} {
+	for _, seed := range []string{"4a\x1e4b", "bAAH/", "3", "1", "4\xff", "\x1e\x1e", "2probe", "b", "6\x1e5\x1e4x", "b=\x1e4x", "bAA==\x1e4y\x1e7"} {
 		f.Add([]byte(seed))
 	}
-	srv := NewServer(Options{PayloadPacketsMax: 16}, nil)
-	f.Cleanup(func() { _ = srv.Shutdown(context.Background()) })
+	const packetsMax = 16
+	// Without goroutines of its own, which would make the fuzzer believe that inputs differ.
+	srv := &Server{opts: Options{PayloadPacketsMax: packetsMax}.withDefaults(), shards: []*shard{newShard()}}
+	srv.shards[0].wheel.tick = time.Second
 	f.Fuzz(func(t *testing.T, body []byte) {
-		s := &recorder{}
+		s := &recorder{onMessage: func([]byte, bool) {}}
 		c := &Conn{srv: srv, shard: srv.shards[0], state: stateOpen, session: s}
 		s.conn = c
 		srv.conns.Add(1)
-		c.receivePayload(body)
+		before := allocated()
+		ok := c.receivePayload(body)
+		if n := allocated() - before; n > uint64(8*len(body)+64<<10) {
+			t.Errorf("%d bytes were allocated for a body of %d", n, len(body))
+		}
+		open := c.isOpen()
 		c.abort(ReasonForcedClose)
+		srv.conns.Wait()
+		want, whole := payloadMessages(body, packetsMax)
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		if len(s.messages) > 16 || len(strings.Join(s.messages, "")) > len(body) {
-			t.Errorf("%d messages from %d bytes", len(s.messages), len(body))
+		if !slices.Equal(s.messages, want) || ok != whole || open != whole {
+			t.Errorf("of %q: heard %q, %v, open %v, want %q, %v", body, s.messages, ok, open, want, whole)
 		}
 	})
+}
+
+// payloadMessages is the oracle of FuzzPayload: the messages of a body, and whether it has nothing that ends its connection.
+func payloadMessages(body []byte, packetsMax int) (messages []string, whole bool) {
+	packets := strings.Split(string(body), "\x1e")
+	if len(packets) > packetsMax || !utf8.Valid(body) {
+		return nil, false
+	}
+	for _, p := range packets {
+		switch {
+		case strings.HasPrefix(p, "4"):
+			messages = append(messages, p[1:])
+		case strings.HasPrefix(p, "b"):
+			data, err := base64.StdEncoding.DecodeString(p[1:])
+			if err != nil {
+				return messages, false
+			}
+			messages = append(messages, string(data))
+		case p == "" || !strings.Contains("356", p[:1]):
+			return messages, false
+		}
+	}
+	return messages, true
+}
+
+// allocated returns the bytes that this process has allocated, about.
+func allocated() uint64 {
+	sample := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}}
+	metrics.Read(sample)
+	return sample[0].Value.Uint64()
 }

@@ -7,9 +7,11 @@ import (
 	"io"
 	"net"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/coder/websocket"
 )
@@ -224,24 +226,75 @@ func TestWebSocketBadHandshake(t *testing.T) {
 	}
 }
 
-// FuzzReader feeds arbitrary bytes to the frame reader of a live connection's kind: it must not panic, nor return a message over the limit.
+// A piecesConn gives what it holds in pieces of the given size, and then ends.
+type piecesConn struct {
+	net.Conn
+	data  []byte
+	piece int
+}
+
+func (c *piecesConn) Read(b []byte) (int, error) {
+	if len(c.data) == 0 {
+		return 0, io.EOF
+	}
+	n := copy(b[:min(len(b), c.piece)], c.data)
+	c.data = c.data[n:]
+	return n, nil
+}
+
+// readAll returns what a reader makes of data that comes in pieces, each message or control frame as its opcode and payload, and the error that
+// it ends with. It tests the bounds of memory on the way.
+func readAll(t *testing.T, srv *Server, data []byte, piece int) (messages []string, err error) {
+	t.Helper()
+	c := &Conn{srv: srv, state: stateClosing} // Closing, so that no deadline is set on the connection that has none.
+	r := newReader(c, wsConn{nc: &piecesConn{data: data, piece: piece}}, nil)
+	for {
+		opcode, payload, err := r.next()
+		if r.input != nil && (len(r.buf) > max(len(r.room), 2*len(data)) || cap(r.message) > max(64, 2*len(data))) {
+			t.Fatalf("%d and %d bytes of memory for %d of data", len(r.buf), cap(r.message), len(data))
+		}
+		if err == errIdle {
+			if err := r.wait(); err != nil {
+				return messages, err
+			}
+			continue
+		}
+		if err != nil {
+			return messages, err
+		}
+		if len(payload) > srv.opts.MaxPayload || opcode&0x8 != 0 && len(payload) > 125 || opcode == opText && !utf8.Valid(payload) {
+			t.Fatalf("opcode %x with %d bytes", opcode, len(payload))
+		}
+		messages = append(messages, string(rune(opcode))+string(payload))
+	}
+}
+
+// FuzzReader feeds arbitrary bytes to the frame reader: however they are cut into pieces it makes the same of them, and keeps to the limits. And
+// it gives back what a client frames and cuts into fragments, with control frames between them.
 func FuzzReader(f *testing.F) {
-	f.Add([]byte(text("4x")))
-	f.Add([]byte(frame(opText, "4t") + frame(0x80|opPing, "p") + frame(0x80, "o")))
-	f.Add([]byte("\x81\xFF\x00\x00\x00\x00\x00\x01\x00\x001234"))
-	f.Add([]byte(frame(0x80|opClose, "\x03\xE8bye")))
+	for _, seed := range []string{
+		text("4x"), frame(opText, "4t") + frame(0x80|opPing, "p") + frame(0x80, "o"), "\x81\xFF\x00\x00\x00\x00\x00\x01\x00\x001234",
+		frame(0x80|opClose, "\x03\xE8bye"), text(strings.Repeat("x", 300)) + text("4y"), frame(opBinary, "") + strings.Repeat(frame(0, "x"), 5),
+	} {
+		f.Add([]byte(seed), uint8(1))
+		f.Add([]byte(seed), uint8(100))
+	}
 	srv := &Server{opts: Options{MaxPayload: 1000, FragmentsMax: 4}.withDefaults()}
-	f.Fuzz(func(t *testing.T, data []byte) {
-		c := &Conn{srv: srv, state: stateClosing} // Closing, so that no deadline is set on the connection that it has not.
-		r := newReader(c, wsConn{nc: eofConn{}}, append([]byte(nil), data...))
-		for {
-			opcode, payload, err := r.next()
-			if err != nil {
-				return // At its end the reader is idle, or misses the rest of a message.
-			}
-			if len(payload) > 1000 || opcode&0x8 != 0 && len(payload) > 125 {
-				t.Fatalf("opcode %x with %d bytes", opcode, len(payload))
-			}
+	f.Fuzz(func(t *testing.T, data []byte, cut uint8) {
+		whole, wholeErr := readAll(t, srv, data, len(data)+1)
+		pieces, piecesErr := readAll(t, srv, data, int(cut)+1)
+		if !slices.Equal(whole, pieces) || wholeErr != piecesErr {
+			t.Fatalf("in one piece: %q, %v; in pieces of %d: %q, %v", whole, wholeErr, int(cut)+1, pieces, piecesErr)
+		}
+		if len(data) > 1000 {
+			return
+		}
+		at := min(int(cut), len(data))
+		sent := frame(opBinary, string(data[:at])) + frame(0x80|opPing, string(data[:min(at, 125)])) + frame(0x80, string(data[at:]))
+		got, err := readAll(t, srv, []byte(sent), int(cut)+1)
+		want := []string{string(rune(opPing)) + string(data[:min(at, 125)]), string(rune(opBinary)) + string(data)}
+		if !slices.Equal(got, want) || err != io.EOF {
+			t.Fatalf("framed: %q, %v, want %q", got, err, want)
 		}
 	})
 }

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"encoding/json"
 	"reflect"
+	"strconv"
 	"testing"
+	"unicode/utf8"
 )
 
 func TestParsePacket(t *testing.T) {
@@ -111,6 +113,9 @@ func FuzzSplitArray(f *testing.F) {
 		if len(got) != len(want) {
 			t.Fatalf("splitArray(%q) = %q, want %q", data, got, want)
 		}
+		if few, ok := splitArray(nil, data, len(want)-1); ok && len(want) > 0 || len(few) > max(len(want)-1, 0) {
+			t.Fatalf("splitArray(%q) within %d elements: %q, %v", data, len(want)-1, few, ok)
+		}
 		for i := range got {
 			if !bytes.Equal(got[i], want[i]) {
 				t.Fatalf("element %d of %q: %q, want %q", i, data, got[i], want[i])
@@ -122,9 +127,10 @@ func FuzzSplitArray(f *testing.F) {
 	})
 }
 
-// FuzzPacket: no text makes the parser panic, and what it accepts it splits without loss.
+// FuzzPacket: no text makes the parser panic; what it accepts it splits into parts of the text, within the limits, and their plain form is
+// split in the same way.
 func FuzzPacket(f *testing.F) {
-	for _, seed := range []string{`2["a",1]`, `0/admin,{"token":"x"}`, `52-/x,7["a",{"_placeholder":true,"num":1}]`, "41", "3", `2/,["a"]`, "2/admin"} {
+	for _, seed := range []string{`2["a",1]`, `0/admin,{"token":"x"}`, `52-/x,7["a",{"_placeholder":true,"num":1}]`, "41", "3", `2/,["a"]`, "2/admin", "500002-/,/x", "2007[]"} {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
@@ -132,13 +138,45 @@ func FuzzPacket(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if p.attachments > 10 || p.id > ackIDMax || p.id < noAck || len(p.namespace) > namespaceBytesMax || !bytes.HasSuffix(data, p.data) {
+		binary := p.kind == packetBinaryEvent || p.kind == packetBinaryAck
+		if p.attachments > 10 || (p.attachments > 0) != binary || p.id > ackIDMax || p.id < noAck || len(p.namespace) > namespaceBytesMax ||
+			p.namespace[0] != '/' || bytes.IndexByte(p.namespace, ',') >= 0 || !bytes.HasSuffix(data, p.data) {
 			t.Fatalf("parsePacket(%q) = %+v", data, p)
 		}
-		if elements, ok := splitArray(nil, p.data, 256); ok && len(elements) > 0 {
-			stringValue(elements[0])
-			placeholdersValid(p.data, p.attachments)
-			inline(elements, [][]byte{{1}})
+		plain := []byte{p.kind}
+		if binary {
+			plain = append(strconv.AppendInt(plain, int64(p.attachments), 10), '-')
+		}
+		plain = append(append(plain, p.namespace...), ',')
+		if p.id != noAck {
+			plain = strconv.AppendInt(plain, p.id, 10)
+		}
+		plain = append(plain, p.data...)
+		if again, err := parsePacket(plain, 10); err != nil || !bytes.Equal(again.namespace, p.namespace) || !bytes.Equal(again.data, p.data) ||
+			again.kind != p.kind || again.id != p.id || again.attachments != p.attachments {
+			t.Fatalf("parsePacket(%q) = %+v, but of its plain form %q: %+v, %v", data, p, plain, again, err)
+		}
+		elements, ok := splitArray(nil, p.data, 256)
+		if !ok || len(elements) == 0 {
+			return
+		}
+		if name, ok := stringValue(elements[0]); ok {
+			var want string
+			// What is not UTF-8 encoding/json replaces; the engine has refused it.
+			if err := json.Unmarshal(elements[0], &want); err != nil || name != want && utf8.Valid(elements[0]) {
+				t.Fatalf("stringValue(%s) = %q, want %q, %v", elements[0], name, want, err)
+			}
+		}
+		attachments := [][]byte{{1}, {2}}
+		valid := placeholdersValid(p.data, len(attachments))
+		for _, arg := range inline(elements, attachments) {
+			if !json.Valid(arg) {
+				t.Fatalf("inline of %q: %q", p.data, arg)
+			}
+		}
+		var value any
+		if json.Unmarshal(p.data, &value) == nil && placeholdersIn(value, len(attachments)) != valid {
+			t.Fatalf("placeholdersValid(%q) = %v", p.data, valid)
 		}
 	})
 }
