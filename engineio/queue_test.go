@@ -153,3 +153,35 @@ func BenchmarkDroppable(b *testing.B) {
 	c.abort(ReasonForcedClose)
 	_ = srv.Shutdown(b.Context()) // Nothing is left.
 }
+
+// Clients that stop reading cost one that reads nothing but their share of the bound: it gets every frame, in order, while they are cut.
+func TestStalledClientsHarmNobody(t *testing.T) {
+	const stalled, bound = 100, 256 << 10
+	ts := serve(t, Options{QueueBytesMax: bound}, nil)
+	reader := ts.websocket()
+	for range stalled {
+		ts.websocket()
+	}
+	pad := strings.Repeat("x", 32<<10)
+	for i := 0; ts.Stats().WebSockets > 1; i++ {
+		if i > 2000 {
+			t.Fatalf("%d clients that read nothing are still there", ts.Stats().WebSockets-1)
+		}
+		f := textFrame(fmt.Sprint(i, " ", pad))
+		for n := range stalled + 1 {
+			_ = ts.session(n).conn.Send(f) // Those that were cut need nothing.
+		}
+		if _, data := reader.read(); data != fmt.Sprint("4", i, " ", pad) {
+			t.Fatalf("frame %d is %.20q", i, data)
+		}
+		if n := ts.Stats().QueueBytes; n > stalled*bound {
+			t.Fatalf("%d bytes wait, more than %d connections may have", n, stalled)
+		}
+	}
+	if n := ts.Stats().SlowCloses; n != stalled {
+		t.Errorf("%d clients were cut as slow, want %d", n, stalled)
+	}
+	for n := 1; n <= stalled; n++ {
+		eventually(t, "close", func() bool { return ts.session(n).closedFor() == ReasonSlow })
+	}
+}

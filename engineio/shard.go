@@ -130,6 +130,7 @@ func (s *shard) writeNow(ws wsConn, frames []*Frame) (rest [][]byte, err error) 
 	}()
 	for len(frames) > 0 {
 		b, n := join(s.scratch, frames)
+		first := frames[0].wire
 		frames = frames[n:]
 		written := 0
 		if ws.raw != nil {
@@ -140,7 +141,11 @@ func (s *shard) writeNow(ws wsConn, frames []*Frame) (rest [][]byte, err error) 
 			return nil, err
 		}
 		if written < len(b) {
-			rest = append(rest, append([]byte(nil), b[written:]...))
+			if n == 1 {
+				rest = append(rest, first[written:]) // Shared with every other connection that is slow.
+			} else {
+				rest = append(rest, append([]byte(nil), b[written:]...))
+			}
 			for _, f := range frames {
 				rest = append(rest, f.wire)
 			}
