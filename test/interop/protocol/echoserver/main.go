@@ -6,10 +6,13 @@
 //	              message-with-ack -> acknowledges with the same arguments
 //	              count from to    -> emits number from … to-1
 //	              ask              -> emits question with an acknowledgement, then answer with what that held
+//	              ask-room room    -> emits question to the room with an acknowledgement, then answers with what those held, and how many did not come in 500 ms
 //	              join room, leave room, room room args -> rooms; room emits said to the room but the sender
+//	              volatile n       -> emits tick 0 … n-1 as volatile packets, then ticked
 //	              kick, cut        -> Disconnect(false), Disconnect(true)
 //	              panic            -> panics
 //	/custom     the same
+//	/tenant-…   the same, in namespaces by function; the event tenants emits said to all of them
 //	/private    refuses every auth whose token is not "open sesame"
 //	/engine.io/ echoes Engine.IO messages
 package main
@@ -24,6 +27,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"strings"
 	"time"
 
 	"parley/engineio"
@@ -46,6 +50,8 @@ func main() {
 	for _, name := range []string{"/", "/custom"} {
 		echo(sockets.Of(name))
 	}
+	tenants := sockets.OfFunc(func(name string) bool { return strings.HasPrefix(name, "/tenant-") })
+	echo(tenants)
 	private := sockets.Of("/private")
 	echo(private)
 	private.OnAuth(func(h *socketio.Handshake) error {
@@ -90,21 +96,29 @@ func (e engineEcho) Message(data []byte, binary bool) {
 
 func (engineEcho) Close(string) {}
 
-// echo gives a namespace its handlers.
-func echo(ns *socketio.Namespace) {
-	ns.OnAuth(func(h *socketio.Handshake) error {
+// handlers are those of a namespace, or of a family.
+type handlers interface {
+	OnAuth(func(*socketio.Handshake) error)
+	OnConnect(func(*socketio.Socket))
+	OnEvent(func(*socketio.Socket, *socketio.Event))
+	Emit(event string, args ...any) error
+}
+
+// echo gives a namespace or a family its handlers.
+func echo(h handlers) {
+	h.OnAuth(func(h *socketio.Handshake) error {
 		h.Data = h.Auth
 		return nil
 	})
-	ns.OnConnect(func(s *socketio.Socket) {
+	h.OnConnect(func(s *socketio.Socket) {
 		auth, _ := s.Data().(json.RawMessage)
 		if auth == nil {
 			auth = json.RawMessage("{}")
 		}
-		// Not at once: the public conformance suite listens for one message at a time, and misses what comes in one segment with another.
-		time.AfterFunc(5*time.Millisecond, func() { emit(s, "auth", auth) })
+		emit(s, "auth", auth)
 	})
-	ns.OnEvent(func(s *socketio.Socket, e *socketio.Event) {
+	h.OnEvent(func(s *socketio.Socket, e *socketio.Event) {
+		ns := s.Namespace()
 		switch e.Name {
 		case "message":
 			emit(s, "message-back", args(e)...)
@@ -118,6 +132,21 @@ func echo(ns *socketio.Namespace) {
 			}
 		case "ask":
 			go ask(s)
+		case "ask-room":
+			go askRoom(s, text(e, 0))
+		case "volatile":
+			for i := range number(e, 0) {
+				p, err := socketio.NewPacket(ns.Name(), "tick", i)
+				if err != nil {
+					panic(err) // A number can be encoded.
+				}
+				_ = s.Send(p.WithVolatile()) // If the client has gone there is no one to tell.
+			}
+			emit(s, "ticked")
+		case "tenants":
+			if err := h.Emit("said", args(e)...); err != nil {
+				slog.Error("tenants", "err", err)
+			}
 		case "join":
 			s.Join(text(e, 0))
 		case "leave":
@@ -152,6 +181,21 @@ func ask(s *socketio.Socket) {
 		answer[i] = arg
 	}
 	emit(s, "answer", answer...)
+}
+
+func askRoom(s *socketio.Socket, room string) {
+	ctx, cancel := context.WithTimeout(context.Background(), 500*time.Millisecond)
+	defer cancel()
+	replies, missing, err := s.Namespace().To(room).EmitWithAck(ctx, "question", "who is there?")
+	if err != nil {
+		slog.Error("ask-room", "err", err)
+		return
+	}
+	held := make([]any, len(replies))
+	for i, r := range replies {
+		held[i] = r.Args
+	}
+	emit(s, "answers", held, missing)
 }
 
 func emit(s *socketio.Socket, event string, args ...any) {
