@@ -5,7 +5,7 @@
 //	              join rooms…            -> joins the rooms
 //	              broadcast to except …  -> emits said, with the further arguments, to the rooms of the first array but not those of the second
 //	              silent                 -> is never acknowledged
-//	              hold                   -> the handler waits until another client sends release
+//	              hold                   -> emits holding to all; the handler waits until another client sends release
 //	/engine.io/ echoes Engine.IO messages
 //	/ends       answers with the reasons for which sockets and Engine.IO sessions have ended, as {"<id>": "<reason>"}
 package main
@@ -126,6 +126,7 @@ func handle(ns *socketio.Namespace, ends *ends) {
 		case "silent":
 			return
 		case "hold":
+			_ = ns.Emit("holding") // It has no arguments.
 			<-release
 		case "release":
 			release <- struct{}{}
