@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -79,6 +80,7 @@ func TestMalformedHTTP(t *testing.T) {
 		{"handshake by POST, endless", "POST /engine.io/?EIO=4&transport=polling HTTP/1.1\r\nHost: x\r\n" + chunked, endless, noHandshake, true},
 		{"handshake by POST, never coming", "POST /engine.io/?EIO=4&transport=polling HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n", nil, noHandshake, true},
 		{"handshake with a body", "GET /engine.io/?EIO=4&transport=polling HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc", nil, badBody, true},
+		{"long query", "GET /engine.io/?EIO=4&transport=polling&x=" + strings.Repeat("x", 9<<10) + " HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", nil, badBody, true},
 		{"poll with a body, slow", "GET /engine.io/?transport=polling&sid=SID HTTP/1.1\r\nHost: x\r\n" + chunked, trickle, badBody, true},
 		{"WebSocket with a body", "GET /engine.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" +
 			"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nContent-Length: 3\r\n\r\nabc", nil, badBody, true},
@@ -170,6 +172,35 @@ func TestPollQueueIsBounded(t *testing.T) {
 	eventually(t, "close", func() bool { return s.closedFor() == ReasonSlow })
 	if n := ts.Stats(); sent < 60 || n.SlowCloses != 1 || n.QueueBytes != 0 {
 		t.Errorf("%d frames fit; stats %+v", sent, n)
+	}
+}
+
+// The times that an http.Server gives a request end no poll: it waits for as long as there is nothing to say.
+func TestServerTimeoutsEndNoPoll(t *testing.T) {
+	ts := serve(t, Options{}, nil)
+	web := httptest.NewUnstartedServer(ts.Server)
+	web.Config.ReadTimeout, web.Config.WriteTimeout = 30*time.Millisecond, 30*time.Millisecond
+	web.Start()
+	ts.http.Close()
+	ts.http = web
+	q := ts.polling()
+	answer := make(chan string)
+	go func() {
+		_, body, _ := ts.request("GET", q, "")
+		answer <- body
+	}()
+	eventually(t, "pending poll", func() bool { return ts.hasPoll(0) })
+	select {
+	case got := <-answer:
+		t.Errorf("poll: %q before there was anything", got)
+	case <-time.After(100 * time.Millisecond):
+		_ = ts.session(0).conn.Send(textFrame("x")) // The poll finds it.
+		if got := <-answer; got != "4x" {
+			t.Errorf("poll: %q, want 4x", got)
+		}
+	}
+	if got := ts.session(0).closedFor(); got != "" {
+		t.Errorf("closed for %q", got)
 	}
 }
 

@@ -22,6 +22,8 @@ type Options struct {
 	// MaxPayload is the largest message over WebSocket and the largest body of a POST, in bytes. Default 1,000,000.
 	// The body of a poll's response also stays within it, and within 128 KiB, unless a single frame is larger.
 	MaxPayload int
+	// QueryBytesMax bounds the query of a handshake, of which a session may keep a part. Default 8 KiB.
+	QueryBytesMax int
 	// PayloadPacketsMax bounds the packets in the body of one POST. Default 10,000.
 	PayloadPacketsMax int
 	// FragmentsMax bounds the frames of one WebSocket message. Default 1,024.
@@ -80,6 +82,7 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.PingTimeout, 20*time.Second)
 	setDefault(&o.UpgradeTimeout, 10*time.Second)
 	setDefault(&o.MaxPayload, 1_000_000)
+	setDefault(&o.QueryBytesMax, 8<<10)
 	setDefault(&o.PayloadPacketsMax, 10_000)
 	setDefault(&o.FragmentsMax, 1024)
 	setDefault(&o.MessageTimeout, 30*time.Second)

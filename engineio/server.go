@@ -147,6 +147,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		refuse(w, r, badHandshakeMethod)
 	case r.Method == http.MethodGet && r.ContentLength != 0:
 		refuse(w, r, badRequest) // Behind it net/http would not see a poll being aborted.
+	case sid == "" && len(r.URL.RawQuery) > s.opts.QueryBytesMax:
+		refuse(w, r, badRequest)
 	case upgrade != (transport == "websocket"):
 		refuse(w, r, badRequest)
 	case sid == "" && query.Get("EIO") != "4":

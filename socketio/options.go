@@ -36,6 +36,8 @@ type Options struct {
 	// HandshakeHeaders names the request headers that are kept for [Handshake]. Default Authorization, X-Forwarded-For.
 	// They stay in memory as long as the connection.
 	HandshakeHeaders []string
+	// HandshakeHeaderBytesMax bounds their values in bytes; one that would exceed it is left out, with those behind it. Default 16 KiB.
+	HandshakeHeaderBytesMax int
 }
 
 func (o Options) withDefaults() Options {
@@ -49,6 +51,7 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.ArgsMax, 256)
 	setDefault(&o.FamilyNamespacesMax, 1000)
 	setDefault(&o.ReplyBytesMax, 16<<20)
+	setDefault(&o.HandshakeHeaderBytesMax, 16<<10)
 	if o.HandshakeHeaders == nil {
 		o.HandshakeHeaders = []string{"Authorization", "X-Forwarded-For"}
 	}

@@ -138,8 +138,12 @@ type request struct {
 
 func (s *Server) keep(r *http.Request) request {
 	var kept request
+	room := s.opts.HandshakeHeaderBytesMax
 	for _, name := range s.opts.HandshakeHeaders {
 		for _, value := range r.Header.Values(name) {
+			if room -= len(value); room < 0 {
+				break
+			}
 			kept.header = append(kept.header, name, value)
 		}
 	}

@@ -299,6 +299,11 @@ func TestHandshake(t *testing.T) {
 		!reflect.DeepEqual(h.Header, http.Header{"Authorization": {"Bearer x"}}) || time.Since(h.Time) > time.Minute {
 		t.Errorf("handshake %+v", h)
 	}
+	q := ts.dial("", http.Header{"X-Forwarded-For": {"192.0.2.1", strings.Repeat("x", 17<<10), "192.0.2.2"}})
+	q.send("40")
+	if h := <-got; !reflect.DeepEqual(h.Header, http.Header{"X-Forwarded-For": {"192.0.2.1"}}) {
+		t.Errorf("headers %.200v, want those before the one that is too long", h.Header)
+	}
 	p.send("40/refused,", "40/plain", "40/nowhere,{}")
 	p.want(`44/refused,{"message":"not you","data":{"retry":3}}`, `44/plain,{"message":"a \"plain\" error"}`, `44/nowhere,{"message":"Invalid namespace"}`)
 }
