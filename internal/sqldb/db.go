@@ -71,6 +71,9 @@ type Options struct {
 	Logger *slog.Logger
 	// Conns bounds the connections to PostgreSQL, or the reading ones of SQLite; 0: 16, or 4.
 	Conns int
+	// ReadMax is how long a read of SQLite may stay open if its caller set no deadline, since an open read keeps the WAL from
+	// starting over; 0: 1 s.
+	ReadMax time.Duration
 }
 
 // DB is an open database. Its methods may be called from any goroutine.

@@ -18,15 +18,15 @@ const (
 	// A checkpoint is looked at this often while there is something to copy.
 	checkpointEvery = 250 * time.Millisecond
 	// Beyond this many pages in the WAL (of 4 KiB: 64 MiB) the writer waits for a whole checkpoint.
-	walPagesMax = 16384
-	// No read stays open longer unless its caller set a deadline: an open read keeps the WAL from starting over.
-	sqliteReadMax = time.Second
+	walPagesMax   = 16384
+	sqliteReadMax = time.Second // see Options.ReadMax
 	// Statements kept prepared on each connection.
 	statementsMax = 256
 )
 
 type sqliteEngine struct {
 	log     *slog.Logger
+	readMax time.Duration
 	db      *sql.DB
 	turn    turnstile
 	writer  *sqliteConn // used by who is in turn
@@ -49,7 +49,10 @@ func openSQLite(ctx context.Context, path string, o Options) (engine, error) {
 	if err != nil {
 		return nil, fmt.Errorf("sqldb: open %s: %w", path, err)
 	}
-	e := &sqliteEngine{log: o.Logger, db: db, dirty: make(chan struct{}, 1), ended: make(chan struct{})}
+	e := &sqliteEngine{log: o.Logger, db: db, readMax: o.ReadMax, dirty: make(chan struct{}, 1), ended: make(chan struct{})}
+	if e.readMax == 0 {
+		e.readMax = sqliteReadMax
+	}
 	n := o.Conns
 	if n == 0 {
 		n = 4
@@ -163,7 +166,7 @@ func (e *sqliteEngine) read(ctx context.Context, f func(conn) error) error {
 	defer func() { e.readers <- c }()
 	if _, bounded := ctx.Deadline(); !bounded {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, sqliteReadMax)
+		ctx, cancel = context.WithTimeout(ctx, e.readMax)
 		defer cancel()
 	}
 	bg := context.WithoutCancel(ctx)

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/url"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -94,6 +95,9 @@ func databaseURL(name string) (string, error) {
 		return "", errUnreadable
 	}
 	u.Path = "/" + name
+	q := u.Query()
+	q.Set("idle_in_transaction_session_timeout", strconv.FormatInt(patience.Milliseconds(), 10))
+	u.RawQuery = q.Encode()
 	return u.String(), nil
 }
 

@@ -15,6 +15,10 @@ import (
 // setUp bounds what is done to a database before or after a test, a cluster's start included.
 const setUp = 2 * time.Minute
 
+// patience is how long a transaction may stand still. A test's process, with the race detector on a busy machine, may be
+// held up for longer than a server would let a transaction block others.
+const patience = 30 * time.Second
+
 // A Check tells what does not hold in a database, such as chat.Check.
 type Check func(ctx context.Context, db *sqldb.DB) error
 
@@ -33,7 +37,7 @@ func Open(t testing.TB, dialect sqldb.Dialect, checks ...Check) *sqldb.DB {
 	url := URL(t, dialect)
 	ctx, cancel := context.WithTimeout(context.Background(), setUp)
 	defer cancel()
-	db, err := sqldb.Open(ctx, sqldb.Options{URL: url})
+	db, err := sqldb.Open(ctx, sqldb.Options{URL: url, ReadMax: patience})
 	if err != nil {
 		t.Fatalf("sqldbtest: %v", err)
 	}
