@@ -36,6 +36,11 @@ func (s *Serve) checkServer() (err error) {
 			err = errors.Join(err, fault("cors-origins", "%q is no origin; write it as https://chat.example.com, without a slash at the end", origin))
 		}
 	}
+	for _, network := range s.TrustedProxies {
+		if _, e := parseNetwork(network); e != nil {
+			err = errors.Join(err, fault("trusted-proxies", "%q is no network; write it as 10.0.0.0/8, or as one address", network))
+		}
+	}
 	return err
 }
 
@@ -85,6 +90,10 @@ func (s *Serve) checkLimits() (err error) {
 	}
 	g, c := s.Gateway, s.Chat
 	duration("drain-timeout", s.DrainTimeout, time.Second)
+	duration("header-timeout", s.HeaderTimeout, time.Second)
+	duration("request-timeout", s.RequestTimeout, time.Second)
+	duration("idle-timeout", s.IdleTimeout, time.Second)
+	number("header-bytes", int(s.HeaderBytesMax), 4<<10, mega)
 	duration("gateway-ping-interval", g.PingInterval, time.Second)
 	duration("gateway-ping-timeout", g.PingTimeout, time.Second)
 	duration("gateway-upgrade-timeout", g.UpgradeTimeout, time.Second)
@@ -93,6 +102,15 @@ func (s *Serve) checkLimits() (err error) {
 	duration("gateway-auth-timeout", g.AuthTimeout, time.Second)
 	duration("gateway-recovery-time", g.RecoveryTime, 0)
 	duration("chat-poll-interval", c.PollInterval, 10*time.Millisecond)
+	duration("gateway-attachment-timeout", g.AttachmentTimeout, time.Second)
+	number("gateway-connections", g.ConnsMax, 0, 1<<24)
+	number("gateway-address-connections", g.AddressConnsMax, 0, 1<<24)
+	number("gateway-user-connections", g.UserConnsMax, 0, 1<<24)
+	number("gateway-events-per-second", g.EventsPerSecond, 0, 1<<20)
+	number("gateway-events-burst", g.EventsBurst, 1, 1<<20)
+	number("gateway-fragments", g.FragmentsMax, 1, 1<<20)
+	number("gateway-payload-packets", g.PayloadPacketsMax, 1, 1<<20)
+	number("gateway-attachments", g.AttachmentsMax, 1, 1<<10)
 	number("gateway-max-payload", int(g.MaxPayload), 1<<10, 64*mega)
 	number("gateway-queue-bytes", int(g.QueueBytesMax), 64<<10, sizeMax)
 	number("gateway-namespaces", g.NamespacesMax, 1, 1<<10)

@@ -76,13 +76,18 @@ func TestMain(m *testing.M) {
 func TestDefaults(t *testing.T) {
 	s := mustParse(t, "", "serve").Serve.Serve
 	want := Serve{
-		Server:     Server{Listen: "127.0.0.1:3000", DrainTimeout: 30 * time.Second},
+		Server: Server{
+			Listen: "127.0.0.1:3000", DrainTimeout: 30 * time.Second, RateLimits: "on",
+			HeaderTimeout: 10 * time.Second, RequestTimeout: time.Minute, IdleTimeout: 2 * time.Minute, HeaderBytesMax: 32 << 10,
+		},
 		Log:        Log{LogLevel: "info", LogFormat: "text"},
 		Data:       Data{Data: "./data"},
 		Moderation: Moderation{ModerationWords: List{"spam", "abuse"}},
 		Gateway: Gateway{
 			PingInterval: 25 * time.Second, PingTimeout: 20 * time.Second, UpgradeTimeout: 10 * time.Second,
 			MessageTimeout: 30 * time.Second, WriteTimeout: 10 * time.Second, AuthTimeout: 10 * time.Second, RecoveryTime: 2 * time.Minute,
+			ConnsMax: 100_000, AddressConnsMax: 1000, UserConnsMax: 100, EventsPerSecond: 50, EventsBurst: 200,
+			FragmentsMax: 1024, PayloadPacketsMax: 10_000, AttachmentsMax: 10, AttachmentTimeout: 10 * time.Second,
 			MaxPayload: 1_000_000, QueueBytesMax: 1 << 20, NamespacesMax: 16, AttachmentBytesMax: 4 << 20,
 		},
 		Chat: Chat{BatchMax: 256, QueueMax: 8192, ReplayChangesMax: 1000, ReplayBytesMax: 512 << 10, PollInterval: 2 * time.Second},

@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"path/filepath"
 	"strings"
 	"time"
@@ -33,9 +34,33 @@ type File struct {
 
 // Server is about the process.
 type Server struct {
-	Listen       string        `name:"listen" default:"127.0.0.1:3000" placeholder:"HOST:PORT" group:"server" help:"Address to serve HTTP on; an empty host means all interfaces. If it is not set by flag or variable but the variable PORT is, it is that port on all interfaces."`
-	CORSOrigins  List          `name:"cors-origins" placeholder:"ORIGIN,..." group:"server" help:"Origins, such as https://chat.example.com, whose pages may connect, over WebSocket too. Empty: all, without credentials."`
-	DrainTimeout time.Duration `name:"drain-timeout" default:"30s" placeholder:"DURATION" group:"server" help:"How long connections and sends under way may take to end after SIGTERM."`
+	Listen         string        `name:"listen" default:"127.0.0.1:3000" placeholder:"HOST:PORT" group:"server" help:"Address to serve HTTP on; an empty host means all interfaces. If it is not set by flag or variable but the variable PORT is, it is that port on all interfaces."`
+	CORSOrigins    List          `name:"cors-origins" placeholder:"ORIGIN,..." group:"server" help:"Origins, such as https://chat.example.com, whose pages may connect, over WebSocket too. Empty: all, without credentials."`
+	TrustedProxies List          `name:"trusted-proxies" placeholder:"NETWORK,..." group:"server" help:"Networks, such as 10.0.0.0/8, whose X-Forwarded-For is believed: those of your own proxies. Empty: nobody's, and a client's address is that of its connection."`
+	RateLimits     string        `name:"rate-limits" default:"on" enum:"on,off" placeholder:"on|off" group:"server" help:"off lifts all rates and counts for a connection, a user and an address, for measuring on loopback."`
+	HeaderTimeout  time.Duration `name:"header-timeout" default:"10s" placeholder:"DURATION" group:"server" help:"How long the header of an HTTP request may take to arrive."`
+	RequestTimeout time.Duration `name:"request-timeout" default:"1m" placeholder:"DURATION" group:"server" help:"How long a whole HTTP request may take to arrive."`
+	IdleTimeout    time.Duration `name:"idle-timeout" default:"2m" placeholder:"DURATION" group:"server" help:"How long an HTTP connection may wait for its next request."`
+	HeaderBytesMax Size          `name:"header-bytes" default:"32KiB" placeholder:"SIZE" group:"server" help:"The largest header of an HTTP request."`
+	DrainTimeout   time.Duration `name:"drain-timeout" default:"30s" placeholder:"DURATION" group:"server" help:"How long connections and sends under way may take to end after SIGTERM."`
+}
+
+// Proxies are the networks of TrustedProxies.
+func (s Server) Proxies() (networks []netip.Prefix) {
+	for _, text := range s.TrustedProxies {
+		if p, err := parseNetwork(text); err == nil { // Validate has seen to it.
+			networks = append(networks, p)
+		}
+	}
+	return networks
+}
+
+// parseNetwork reads a network, or a single address.
+func parseNetwork(text string) (netip.Prefix, error) {
+	if a, err := netip.ParseAddr(text); err == nil {
+		return a.Unmap().Prefix(a.Unmap().BitLen())
+	}
+	return netip.ParsePrefix(text)
 }
 
 // Log is about what the server writes to standard error.
@@ -111,10 +136,25 @@ type Gateway struct {
 	WriteTimeout       time.Duration `name:"write-timeout" default:"10s" placeholder:"DURATION" group:"gateway" help:"How long what is to be sent may stay unsent before the connection is closed."`
 	AuthTimeout        time.Duration `name:"auth-timeout" default:"10s" placeholder:"DURATION" group:"gateway" help:"How long a connection may go without signing in before it is closed."`
 	RecoveryTime       time.Duration `name:"recovery-time" default:"2m" placeholder:"DURATION" group:"gateway" help:"How long an official client whose connection broke may come back as the same socket, without signing in again. 0: no connection state recovery."`
+	ConnsMax           int           `name:"connections" default:"100000" placeholder:"NUMBER" group:"gateway" help:"How many connections this node takes. 0: any number."`
+	AddressConnsMax    int           `name:"address-connections" default:"1000" placeholder:"NUMBER" group:"gateway" help:"How many connections one client address, or one IPv6 network of 64 bits, may have at this node; behind a proxy see trusted-proxies. 0: any number."`
+	UserConnsMax       int           `name:"user-connections" default:"100" placeholder:"NUMBER" group:"gateway" help:"How many connections one user may have at this node. 0: any number."`
+	EventsPerSecond    int           `name:"events-per-second" default:"50" placeholder:"NUMBER" group:"gateway" help:"How many events a second one connection may send in the long run; further ones are refused as rate_limited, and the next is read only when it is due. 0: any number."`
+	EventsBurst        int           `name:"events-burst" default:"200" placeholder:"NUMBER" group:"gateway" help:"How many events a connection that was quiet may send at once."`
 	MaxPayload         Size          `name:"max-payload" default:"1MB" placeholder:"SIZE" group:"gateway" help:"The largest message or polling body that a client may send."`
 	QueueBytesMax      Size          `name:"queue-bytes" default:"1MiB" placeholder:"SIZE" group:"gateway" help:"How much may wait to be sent to one connection; one that is slower is closed, and catches up when it comes back."`
+	FragmentsMax       int           `name:"fragments" default:"1024" placeholder:"NUMBER" group:"gateway" help:"How many frames one WebSocket message may have."`
+	PayloadPacketsMax  int           `name:"payload-packets" default:"10000" placeholder:"NUMBER" group:"gateway" help:"How many packets the body of one polling request may have."`
+	AttachmentsMax     int           `name:"attachments" default:"10" placeholder:"NUMBER" group:"gateway" help:"How many binary attachments one packet may have."`
+	AttachmentTimeout  time.Duration `name:"attachment-timeout" default:"10s" placeholder:"DURATION" group:"gateway" help:"How long the attachments of a packet may take to arrive."`
 	NamespacesMax      int           `name:"namespaces" default:"16" placeholder:"NUMBER" group:"gateway" help:"How many Socket.IO namespaces one connection may join."`
 	AttachmentBytesMax Size          `name:"attachment-bytes" default:"4MiB" placeholder:"SIZE" group:"gateway" help:"The most that the binary attachments of one packet may hold together."`
+}
+
+// Unlimited is g without the rates and counts that rate-limits=off lifts.
+func (g Gateway) Unlimited() Gateway {
+	g.AddressConnsMax, g.UserConnsMax, g.EventsPerSecond = 0, 0, 0
+	return g
 }
 
 // Chat bounds the work of sending and catching up.

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"runtime/debug"
 	"slices"
 	"sync"
@@ -45,8 +46,9 @@ const Path = "/socket.io/"
 
 // Options are what a Gateway is told beside its own settings.
 type Options struct {
-	AllowedOrigins []string      // none: all, without credentials
-	ShutdownSpread time.Duration // over which Shutdown closes the connections
+	AllowedOrigins []string       // none: all, without credentials
+	TrustedProxies []netip.Prefix // whose X-Forwarded-For is believed
+	ShutdownSpread time.Duration  // over which Shutdown closes the connections
 	Replay         ReplayLimits
 	Nodes          *bus.Bus // by which other nodes are reached; nil if there are none
 	Log            *slog.Logger
@@ -72,6 +74,7 @@ type Gateway struct {
 	replayMax   ReplayLimits
 	authTimeout time.Duration
 	recovery    *recovery
+	limits      limits
 	hub         *hub
 	elsewhere   *elsewhere // nil if there are no other nodes
 	now         func() time.Time
@@ -85,15 +88,18 @@ type Gateway struct {
 func New(cfg config.Gateway, o Options) *Gateway {
 	g := &Gateway{
 		hub:       &hub{users: map[id.User]*user{}, offsets: cfg.RecoveryTime > 0},
-		replayMax: o.Replay, authTimeout: cfg.AuthTimeout, recovery: newRecovery(cfg.RecoveryTime),
+		replayMax: o.Replay, authTimeout: cfg.AuthTimeout, recovery: newRecovery(cfg.RecoveryTime), limits: newLimits(cfg),
 	}
 	opts := socketio.Options{
 		Engine: engineio.Options{
 			Path: Path, PingInterval: cfg.PingInterval, PingTimeout: cfg.PingTimeout, UpgradeTimeout: cfg.UpgradeTimeout,
 			MessageTimeout: cfg.MessageTimeout, WriteTimeout: cfg.WriteTimeout, MaxPayload: int(cfg.MaxPayload), QueueBytesMax: int(cfg.QueueBytesMax),
+			FragmentsMax: cfg.FragmentsMax, PayloadPacketsMax: cfg.PayloadPacketsMax,
+			ConnsMax: cfg.ConnsMax, AddressConnsMax: cfg.AddressConnsMax, Address: addressOf(o.TrustedProxies),
 			AllowedOrigins: o.AllowedOrigins, ShutdownSpread: o.ShutdownSpread, Logger: o.Log,
 		},
-		ConnectTimeout: cfg.AuthTimeout, NamespacesMax: cfg.NamespacesMax, AttachmentBytesMax: int(cfg.AttachmentBytesMax),
+		ConnectTimeout: cfg.AuthTimeout, NamespacesMax: cfg.NamespacesMax,
+		AttachmentsMax: cfg.AttachmentsMax, AttachmentBytesMax: int(cfg.AttachmentBytesMax), AttachmentTimeout: cfg.AttachmentTimeout,
 		HandshakeHeaders: []string{}, // none is used, and each would stay in memory
 	}
 	if o.Nodes != nil {
@@ -238,6 +244,14 @@ func (g *Gateway) onEvent(socket *socketio.Socket, e *socketio.Event) {
 	defer cancel()
 	if eventByName[e.Name] == nil && e.Name != "authenticate" {
 		e.Name = unknownEvent // a client's own words are not given back
+	}
+	if g.limits.every > 0 {
+		if wait := s.pace.take(g.limits, g.now()); wait > 0 {
+			g.fail(s, e, &problem.Error{Code: problem.RateLimited, Message: problem.RateLimitExceeded, RetryAfter: wait}, "")
+			// What comes next is not read before it is due: a client that does not slow down is slowed down.
+			time.Sleep(wait)
+			return
+		}
 	}
 	s.mu.Lock()
 	at := s.phase

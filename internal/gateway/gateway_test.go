@@ -33,7 +33,7 @@ func TestApplyOutlivesAPanic(t *testing.T) {
 	g := &Gateway{hub: w.h, parts: Parts{Log: slog.New(slog.DiscardHandler)}, metrics: metrics{panics: panics}}
 	c := &client{got: map[id.Bucket][]int64{}}
 	c.s = &session{out: c, phase: live}
-	u := w.h.attach("ann", c.s)
+	u := w.h.attach("ann", c.s, 0)
 	cid := w.convs[0]
 	w.h.enter(cid.Bucket(), cid, u)
 

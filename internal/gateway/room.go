@@ -56,8 +56,9 @@ type event struct {
 	mark    mark // 0: the client's place does not depend on it
 }
 
-// attach adds a session, which holds what comes until release, to its user.
-func (h *hub) attach(name id.User, s *session) *user {
+// attach adds a session, which holds what comes until release, to its user; not beyond most sessions, if that is not 0: it
+// returns nil then.
+func (h *hub) attach(name id.User, s *session, most int) *user {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	u := h.users[name]
@@ -67,6 +68,9 @@ func (h *hub) attach(name id.User, s *session) *user {
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
+	if most > 0 && len(u.sessions) >= most {
+		return nil
+	}
 	u.sessions = append(u.sessions, s)
 	u.joining++
 	return u

@@ -169,7 +169,7 @@ func TestJoin(t *testing.T) {
 			case 3: // a socket begins to sign in
 				c := &client{got: map[id.Bucket][]int64{}}
 				c.s = &session{out: c, phase: joining}
-				c.u = w.h.attach(name, c.s)
+				c.u = w.h.attach(name, c.s, 0)
 				clients = append(clients, c)
 			case 4: // one reads its memberships, or joins with what it read
 				for _, c := range clients {

@@ -45,6 +45,7 @@ type session struct {
 	// Used by the connection's reader alone.
 	early      []*socketio.Event // came before the first authenticate
 	earlyBytes int
+	pace       pace
 	offset     string // presented by a client that we could not recover; for when it signs in
 
 	mu        sync.Mutex
@@ -158,7 +159,13 @@ func (g *Gateway) signIn(ctx context.Context, s *session, who auth.Identity, res
 	s.phase, s.expires, s.role = joining, who.ExpiresAt.Unix(), who.Role
 	s.mu.Unlock()
 	told := g.hub.complete()
-	u := g.hub.attach(who.User, s)
+	u := g.hub.attach(who.User, s, g.limits.userConns)
+	if u == nil {
+		s.mu.Lock()
+		s.phase = anonymous
+		s.mu.Unlock()
+		return errTooManyConnections
+	}
 	ms, err := g.parts.Chat.Memberships(ctx, who.User)
 	joined := make(chan chat.Positions, 1)
 	g.hub.join(u, ms, func(from chat.Positions) { joined <- from })

@@ -53,6 +53,7 @@ const (
 	ConversationNotFound = "Conversation not found"
 	UserNotAuthorized    = "User not authorized"
 	AuthenticationFailed = "Authentication failed"
+	RateLimitExceeded    = "Rate limit exceeded. Please slow down."
 )
 
 // Error is a failure that may be shown to the client whose request caused it.

@@ -29,12 +29,7 @@ import (
 	"parley/internal/sqldb"
 )
 
-// Bounds of the HTTP server; a WebSocket leaves them behind when it is hijacked.
 const (
-	headerTimeout   = 10 * time.Second
-	requestTimeout  = 60 * time.Second // to read one whole request
-	keepAlive       = 2 * time.Minute
-	headerBytesMax  = 32 << 10
 	readinessDelay  = 100 * time.Millisecond // between "not ready" and the first closed connection
 	databaseTimeout = time.Minute            // to open and migrate
 )
@@ -89,8 +84,8 @@ func Run(ctx context.Context, cfg *config.Serve, log *slog.Logger, started func(
 	if shared {
 		nodes = hints
 	}
-	sockets := gateway.New(cfg.Gateway, gateway.Options{
-		AllowedOrigins: cfg.CORSOrigins, ShutdownSpread: cfg.DrainTimeout / 10, Nodes: nodes, Log: log,
+	sockets := gateway.New(limited(cfg), gateway.Options{
+		AllowedOrigins: cfg.CORSOrigins, TrustedProxies: cfg.Proxies(), ShutdownSpread: cfg.DrainTimeout / 10, Nodes: nodes, Log: log,
 		Replay: gateway.ReplayLimits{ChangesMax: cfg.Chat.ReplayChangesMax, BytesMax: int(cfg.Chat.ReplayBytesMax)},
 	})
 	domain, err := chat.New(ctx, chat.Parts{
@@ -135,8 +130,9 @@ func Run(ctx context.Context, cfg *config.Serve, log *slog.Logger, started func(
 		}
 	})
 	web := &http.Server{
-		Handler: pick, ReadHeaderTimeout: headerTimeout, ReadTimeout: requestTimeout, IdleTimeout: keepAlive, MaxHeaderBytes: headerBytesMax,
-		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		Handler: pick, ReadHeaderTimeout: cfg.HeaderTimeout, ReadTimeout: cfg.RequestTimeout, IdleTimeout: cfg.IdleTimeout,
+		MaxHeaderBytes: int(cfg.HeaderBytesMax), // a WebSocket leaves all of these behind when it is hijacked
+		ErrorLog:       slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 
 	// The workers outlive the connections, so that what was accepted is committed.
@@ -167,6 +163,14 @@ func Run(ctx context.Context, cfg *config.Serve, log *slog.Logger, started func(
 		log.Info("stopped")
 	}
 	return failed
+}
+
+// limited is what bounds the gateway, unless all that is to be lifted.
+func limited(cfg *config.Serve) config.Gateway {
+	if cfg.RateLimits == "off" {
+		return cfg.Gateway.Unlimited()
+	}
+	return cfg.Gateway
 }
 
 // late names what did not end in time.
