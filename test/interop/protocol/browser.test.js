@@ -195,3 +195,56 @@ describe("a list of origins", { concurrency: 2, timeout: 60_000 }, () => {
     }
   });
 });
+
+describe("credentials", { concurrency: 2, timeout: 60_000 }, () => {
+  let wants, wantsNot;
+  before(async () => {
+    [wants, wantsNot] = await Promise.all([
+      start("optionserver", "-origins", pages.url, "-cookie", "owner", "-credentials"),
+      start("optionserver", "-origins", pages.url, "-cookie", "owner"),
+    ]);
+  });
+  after(() => Promise.all([wants?.stop(), wantsNot?.stop()]));
+
+  test("are taken from a page on the list: the session's cookie comes back with each request", async (t) => {
+    const page = await open(t);
+    const cookies = [];
+    page.on("request", (request) => request.url().includes("sid=") && cookies.push(request.allHeaders().then((h) => h.cookie)));
+    const [id, echoed] = await page.evaluate(async (url) => {
+      const socket = io(url, { withCredentials: true, transports: ["polling"] });
+      await next(socket, "connect");
+      const echoed = await ask(socket, "message", "with a cookie");
+      const { id } = socket.io.engine;
+      socket.disconnect();
+      return [id, echoed];
+    }, wants.url);
+    assert.equal(echoed, "with a cookie");
+    const [cookie] = await page.context().cookies(wants.url);
+    assert.equal(`${cookie.name}=${cookie.value}`, `owner=${id}`);
+    assert.equal(cookie.httpOnly, true, "no script reads the session's id");
+    assert.equal(cookie.sameSite, "Lax");
+    assert.ok(cookies.length >= 2, `${cookies.length} requests were seen`);
+    for (const sent of await Promise.all(cookies)) assert.equal(sent, `owner=${id}`);
+  });
+
+  test("go along when the transport changes", async (t) => {
+    const page = await open(t);
+    const [transport, echoed] = await page.evaluate(async (url) => {
+      const socket = io(url, { withCredentials: true });
+      await next(socket, "connect");
+      if (socket.io.engine.transport.name !== "websocket") await next(socket.io.engine, "upgrade");
+      const echoed = await ask(socket, "message", "upgraded");
+      return [socket.io.engine.transport.name, echoed];
+    }, wants.url);
+    assert.deepEqual([transport, echoed], ["websocket", "upgraded"]);
+  });
+
+  test("are not given to a server that does not want them", async (t) => {
+    const page = await open(t);
+    const error = await page.evaluate(async (url) => {
+      const socket = io(url, { withCredentials: true, transports: ["polling"], reconnection: false });
+      return (await next(socket, "connect_error")).message;
+    }, wantsNot.url);
+    assert.equal(error, "xhr poll error");
+  });
+});

@@ -210,6 +210,56 @@ test("a preflight of any origin is answered", async () => {
   assert.equal(response.headers.get("access-control-allow-credentials"), null, "never with every origin");
 });
 
+describe("with a list of origins", () => {
+  const home = "https://chat.example";
+  const ask = async (server, init) => {
+    const { status, headers } = await fetch(`${server.url}/engine.io/?EIO=4&transport=polling`, init);
+    return [status, headers.get("access-control-allow-origin"), headers.get("access-control-allow-credentials"), headers.get("set-cookie")?.replace(/=[^;]+/, "=id") ?? null];
+  };
+
+  test("others are refused, and credentials are only for those who are on it", async (t) => {
+    const listed = await start("optionserver", "-origins", home, "-credentials", "-cookie", "owner");
+    t.after(() => listed.stop());
+    const cookie = "owner=id; Path=/; HttpOnly; SameSite=Lax";
+    assert.deepEqual(await ask(listed, { headers: { Origin: home } }), [200, home, "true", cookie]);
+    assert.deepEqual(await ask(listed, { headers: { Origin: home }, method: "OPTIONS" }), [204, home, "true", null]);
+    assert.deepEqual(await ask(listed, {}), [200, null, null, cookie]);
+    for (const origin of ["https://evil.example", `${home}.evil.example`, home.replace("https", "http"), `${home}:8443`, "null"]) {
+      assert.deepEqual(await ask(listed, { headers: { Origin: origin } }), [403, null, null, null], origin);
+      assert.deepEqual(await ask(listed, { headers: { Origin: origin }, method: "OPTIONS" }), [403, null, null, null], origin);
+      const socket = new WebSocket(`${listed.url.replace("http", "ws")}/engine.io/?EIO=4&transport=websocket`, { origin });
+      socket.on("error", () => {}); // It is what is to come; its answer tells more.
+      assert.equal((await next(socket, "unexpected-response"))[1].statusCode, 403, origin);
+      socket.terminate();
+    }
+  });
+});
+
+describe("connections are bounded", () => {
+  for (const [flag, status] of [["-conns-max", 503], ["-address-conns-max", 429]]) {
+    test(`by ${flag}, and one that ends makes room`, async (t) => {
+      const bounded = await start("optionserver", flag, "2");
+      t.after(() => bounded.stop());
+      const handshake = () => fetch(`${bounded.url}/engine.io/?EIO=4&transport=polling`);
+      const sid = JSON.parse((await (await handshake()).text()).slice(1)).sid;
+      assert.equal((await handshake()).status, 200);
+      assert.equal((await handshake()).status, status);
+      const url = `${bounded.url}/engine.io/?EIO=4&transport=polling&sid=${sid}`;
+      await fetch(url, { method: "POST", body: "1" });
+      assert.equal(await (await fetch(url)).text(), "6", "the session stays until a poll has been told of its end");
+      assert.equal((await handshake()).status, 200);
+      assert.equal((await handshake()).status, status);
+    });
+  }
+
+  test("by the time to the first poll", async (t) => {
+    const quick = await start("optionserver", "-first-poll-timeout", "100ms");
+    t.after(() => quick.stop());
+    const { sid } = JSON.parse((await (await fetch(`${quick.url}/engine.io/?EIO=4&transport=polling`)).text()).slice(1));
+    assert.equal(await endOf(quick, sid), "timeout");
+  });
+});
+
 describe("an upgrade", { concurrency: 4 }, () => {
   // upgrade resolves to a WebSocket for the session, and to what came over it, in order.
   async function upgrade(t, s) {

@@ -44,8 +44,8 @@ export async function start(command, ...flags) {
 }
 
 // slowUpgrade starts a proxy to the server that holds everything of a WebSocket back for some milliseconds, so that an upgrade takes its
-// time while polling goes on. It resolves to { url, stop }.
-export async function slowUpgrade(url, millis) {
+// time while polling goes on; with refuse it ends the WebSocket's connection instead. It resolves to { url, stop }.
+export async function slowUpgrade(url, millis, { refuse = false } = {}) {
   const target = new URL(url);
   const sockets = new Set();
   const proxy = createServer((client) => {
@@ -57,6 +57,7 @@ export async function slowUpgrade(url, millis) {
       from.on("close", () => to.destroy());
       from.on("data", (chunk) => {
         slow ||= chunk.includes("Upgrade: websocket");
+        if (slow && refuse) return from.destroy();
         slow ? setTimeout(() => to.write(chunk), millis) : to.write(chunk);
       });
     };

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { ask, clients, ended } from "./clients.js";
-import { next, slowUpgrade, startServer, within } from "./server.js";
+import { next, slowUpgrade, start, startServer, within } from "./server.js";
 
 const transports = {
   websocket: { transports: ["websocket"] },
@@ -227,5 +227,66 @@ for (const client of clients) describe(`socket.io-client ${client.version}`, () 
         socket.off("disconnect");
       });
     }
+  });
+});
+
+describe("what later clients have", { concurrency }, () => {
+  let options;
+  before(async () => { options = await start("optionserver"); });
+  after(() => options.stop());
+
+  for (const { version, io } of clients.filter(({ io }) => io.Socket.prototype.timeout)) {
+    test(`${version}: an acknowledgement that does not come in time is an error`, async (t) => {
+      const socket = io(options.url, { forceNew: true, transports: ["websocket"] });
+      t.after(() => socket.disconnect());
+      const answer = (event, millis) => within(new Promise((resolve) => socket.timeout(millis).emit(event, 1, (...args) => resolve(args))), event);
+      const [late] = await answer("silent", 50);
+      assert.equal(late?.message, "operation has timed out");
+      assert.deepEqual(await answer("message", 10_000), [null, 1]);
+    });
+  }
+
+  const { io } = clients[0];
+
+  test("the newest: emitWithAck", async (t) => {
+    const socket = io(options.url, { forceNew: true });
+    t.after(() => socket.disconnect());
+    await assert.rejects(socket.timeout(50).emitWithAck("silent"), /operation has timed out/);
+    assert.deepEqual(await socket.timeout(10_000).emitWithAck("message", Buffer.from("b")), Buffer.from("b"));
+  });
+
+  test("the newest: events are sent again until they are acknowledged", async (t) => {
+    const first = await start("optionserver");
+    const socket = io(first.url, { forceNew: true, retries: 20, ackTimeout: 200, reconnectionDelay: 50, reconnectionDelayMax: 100 });
+    t.after(() => socket.disconnect());
+    await next(socket, "connect");
+    await first.stop();
+    const acked = Promise.all([1, 2, 3].map((n) => new Promise((resolve, reject) => {
+      socket.emit("message", n, (err, answer) => (err ? reject(err) : resolve(answer)));
+    })));
+    const second = await start("optionserver", "-listen", new URL(first.url).host);
+    t.after(() => second.stop());
+    assert.deepEqual(await within(acked, "acknowledgements", 15_000), [1, 2, 3]);
+  });
+
+  test("the newest: the next transport is tried when one fails", async (t) => {
+    // A proxy that knows no WebSocket, as some do.
+    const proxy = await slowUpgrade(options.url, 0, { refuse: true });
+    t.after(() => proxy.stop());
+    const socket = io(proxy.url, { forceNew: true, transports: ["websocket", "polling"], tryAllTransports: true });
+    t.after(() => socket.disconnect());
+    await next(socket, "connect");
+    assert.equal(socket.io.engine.transport.name, "polling");
+    assert.equal(await ask(socket, "message", "by the other way"), "by the other way");
+  });
+
+  test("the newest: volatile events are dropped while there is no connection", async (t) => {
+    const socket = io(options.url, { forceNew: true, autoConnect: false });
+    t.after(() => socket.disconnect());
+    socket.volatile.emit("broadcast", [], [], "volatile");
+    socket.emit("broadcast", [], [], "kept");
+    const said = next(socket, "said");
+    socket.connect();
+    assert.equal(await said, "kept");
   });
 });

@@ -39,6 +39,14 @@ func main() {
 		engine.AllowedOrigins = strings.Split(list, ",")
 		return nil
 	})
+	flag.BoolVar(&engine.Credentials, "credentials", false, "")
+	flag.Func("cookie", "its name", func(name string) error {
+		engine.Cookie = &http.Cookie{Name: name}
+		return nil
+	})
+	flag.IntVar(&engine.ConnsMax, "conns-max", 0, "")
+	flag.IntVar(&engine.AddressConnsMax, "address-conns-max", 0, "")
+	flag.DurationVar(&engine.FirstPollTimeout, "first-poll-timeout", 0, "")
 	var options socketio.Options
 	flag.DurationVar(&options.AttachmentTimeout, "attachment-timeout", 0, "socketio.Options.AttachmentTimeout, as are those that follow")
 	flag.DurationVar(&options.ConnectTimeout, "connect-timeout", 0, "")
