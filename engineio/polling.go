@@ -71,10 +71,6 @@ func (c *Conn) servePoll(w http.ResponseWriter, r *http.Request) {
 		refuse(w, r, badRequest)
 		return
 	}
-	if len(c.queue) == 0 {
-		// http.Server.ReadTimeout goes on while net/http watches for the client's end, and would look like one.
-		_ = http.NewResponseController(w).SetReadDeadline(time.Time{}) // A server that cannot has no such deadline.
-	}
 	if !c.awaitQueue(r) {
 		c.mu.Unlock()
 		c.abort(ReasonTransportError)
