@@ -10,6 +10,7 @@
 //     gave it, once and in order: with a cursor first what it missed, then what is new, with no gap between.
 //   - A member who was removed gets nothing that stands behind the removal in the log, one who was
 //     added everything behind that.
+//   - A polling request is answered as its session's owner answers it, whichever node of a cluster it reaches.
 //   - A failure is answered in the acknowledgement, and as an error event; it harms one socket at the most.
 //
 // # Concurrency
