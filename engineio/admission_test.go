@@ -115,6 +115,19 @@ func TestFirstPollTimeout(t *testing.T) {
 	}
 }
 
+// A polling session that the server closes is there for a while to say so, however short the server's ticks are, and then gone.
+func TestClosedPollingSessionWaits(t *testing.T) {
+	ts := serve(t, Options{PingTimeout: 10 * time.Millisecond, FirstPollTimeout: time.Second}, nil)
+	ts.polling()
+	c := ts.session(0).conn
+	begun := time.Now()
+	c.Close()
+	eventually(t, "end", func() bool { n, _ := ts.presentConns(); return n == 0 })
+	if took := time.Since(begun); took < 900*time.Millisecond {
+		t.Errorf("gone after %v, want a second", took)
+	}
+}
+
 // A connection that is admitted as the server shuts down is closed by it, and not waited for.
 func TestShutdownMissesNobody(t *testing.T) {
 	begun, leave := make(chan struct{}), make(chan struct{})

@@ -41,9 +41,6 @@ const (
 	stateClosed
 )
 
-// linger bounds how long a polling connection that the server closed waits for a poll to tell it so.
-const linger = 30 * time.Second
-
 // A Conn is one client. All methods may be called from any goroutine.
 type Conn struct {
 	srv     *Server
@@ -174,7 +171,7 @@ func (c *Conn) close(reason string, last *Frame) {
 		c.queueBytes += len(last.wire)
 		_ = c.ws.nc.SetReadDeadline(past) // It wakes the reader; if it fails the reader is awake already.
 	} else {
-		c.heartbeat, c.deadline = c.srv.now()+linger, 0
+		c.heartbeat, c.deadline = c.srv.now()+c.srv.opts.FirstPollTimeout, 0 // A poll may yet hear of it.
 		c.shard.wheel.put(c, c.heartbeat)
 	}
 	if !opening {

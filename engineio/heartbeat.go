@@ -55,6 +55,8 @@ func (c *Conn) look(now time.Duration) {
 	c.mu.Lock()
 	switch {
 	case c.state == stateClosed:
+	case c.state == stateClosing && c.heartbeat > now:
+		c.shard.wheel.put(c, c.heartbeat)
 	case c.state == stateClosing:
 		c.mu.Unlock()
 		c.abort(c.reason)

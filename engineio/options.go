@@ -43,8 +43,8 @@ type Options struct {
 	// Address returns what AddressConnsMax counts a request for, on the server's handshakes; an empty string is not counted. Default: the address
 	// of Request.RemoteAddr, or of IPv6 its network of 64 bits, which is what one site is given. Behind a proxy that is the proxy's.
 	Address func(*http.Request) string
-	// FirstPollTimeout is how long after a handshake over polling the first request may take. Default 10 s. A handshake costs a client less than
-	// a session costs the server; later a pong must come.
+	// FirstPollTimeout is how long after a handshake over polling the first request may take, and how long a polling session that the server has
+	// closed waits for a poll to tell it so. Default 10 s. A handshake costs a client less than a session costs the server; later a pong must come.
 	FirstPollTimeout time.Duration
 
 	// AllowedOrigins lists the values of the Origin header that may connect, such as "https://chat.example.com". Empty: all, unless there is a
