@@ -43,22 +43,24 @@ export async function start(command, ...flags) {
   };
 }
 
-// slowUpgrade starts a proxy to the server that holds everything of a WebSocket back for some milliseconds, so that an upgrade takes its
-// time while polling goes on; with refuse it ends the WebSocket's connection instead. It resolves to { url, stop }.
-export async function slowUpgrade(url, millis, { refuse = false } = {}) {
+// holdUpgrade starts a proxy to the server that holds everything of a WebSocket back until release is called, so that polling goes on while an
+// upgrade has begun. With refuse it ends the WebSocket's connection instead. It resolves to { url, release, stop }.
+export async function holdUpgrade(url, { refuse = false } = {}) {
   const target = new URL(url);
   const sockets = new Set();
+  let release;
+  const released = new Promise((resolve) => { release = resolve; });
   const proxy = createServer((client) => {
     const upstream = connect(target.port, target.hostname);
-    let slow = false;
+    let held = false;
     const forward = (from, to) => {
       sockets.add(from);
       from.on("error", () => to.destroy());
       from.on("close", () => to.destroy());
       from.on("data", (chunk) => {
-        slow ||= chunk.includes("Upgrade: websocket");
-        if (slow && refuse) return from.destroy();
-        slow ? setTimeout(() => to.write(chunk), millis) : to.write(chunk);
+        held ||= chunk.includes("Upgrade: websocket");
+        if (held && refuse) return from.destroy();
+        held ? released.then(() => to.write(chunk)) : to.write(chunk);
       });
     };
     forward(client, upstream);
@@ -68,12 +70,13 @@ export async function slowUpgrade(url, millis, { refuse = false } = {}) {
   await once(proxy, "listening");
   return {
     url: `http://127.0.0.1:${proxy.address().port}`,
+    release,
     stop: () => (sockets.forEach((s) => s.destroy()), proxy.close()),
   };
 }
 
 // within rejects when the promise has not settled after some milliseconds, and says what was waited for.
-export async function within(promise, what, millis = 5000) {
+export async function within(promise, what, millis = 10_000) {
   let timer;
   const late = new Promise((_, reject) => {
     timer = setTimeout(() => reject(new Error(`${what}: nothing in ${millis} ms`)), millis);
@@ -91,12 +94,17 @@ export function next(emitter, event, millis) {
   return within(came, event, millis);
 }
 
+// until resolves once a condition, which may be asynchronous, holds, and rejects if it has not after some milliseconds.
+export async function until(condition, what, millis = 10_000) {
+  for (const deadline = Date.now() + millis; !(await condition());) {
+    if (Date.now() > deadline) throw new Error(`${what}: not in ${millis} ms`);
+    await new Promise((resolve) => setTimeout(resolve, 1));
+  }
+}
+
 // endOf resolves to the reason for which a socket or session of the optionserver has ended.
 export async function endOf(server, id) {
-  for (const deadline = Date.now() + 10_000; Date.now() < deadline;) {
-    const reason = (await (await fetch(`${server.url}/ends`)).json())[id];
-    if (reason !== undefined) return reason;
-    await new Promise((resolve) => setTimeout(resolve, 10));
-  }
-  throw new Error(`${id} has not ended in 10 s`);
+  let reason;
+  await until(async () => (reason = (await (await fetch(`${server.url}/ends`)).json())[id]) !== undefined, `end of ${id}`);
+  return reason;
 }
