@@ -4,7 +4,7 @@
 // # Promises
 //   - Messages of a connection reach its [Session] one at a time and in the order sent, across an upgrade too; Session.Close comes once, last.
 //   - [Conn.Send] never blocks and keeps its order. What is queued is bounded ([Options.QueueBytesMax]) and so is how long it may stay
-//     unwritten ([Options.WriteTimeout]); beyond either the connection is closed, never a frame dropped, unless it was marked droppable.
+//     unwritten ([Options.WriteTimeout]); beyond either the connection is closed, never a frame dropped, unless it was marked droppable or volatile.
 //   - A [Frame] is encoded once and shared by every connection that it is sent to, on both transports.
 //   - Whatever a client sends costs no more than its own connection; a panic of a Session likewise.
 //   - Every length, count and time that a client decides has a bound in [Options].
