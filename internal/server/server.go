@@ -141,6 +141,7 @@ func Run(ctx context.Context, cfg *config.Serve, log *slog.Logger, started func(
 	var workers sync.WaitGroup
 	workers.Go(func() { _ = domain.Run(work) })  // ends with work's error
 	workers.Go(func() { _ = sockets.Run(work) }) // likewise
+	workers.Go(func() { giveBackMemory(work, db) })
 	served := make(chan error, 1)
 	go func() { served <- web.Serve(listener) }()
 	started(listener.Addr().String())

@@ -17,6 +17,9 @@ import (
 	"parley/internal/problem"
 )
 
+// Trim gives back the memory of what is cached here. It is for a moment when little is done.
+func (db *DB) Trim(ctx context.Context) { db.engine.trim(ctx) }
+
 // Dialect is the SQL engine behind a DB.
 type Dialect int
 
@@ -88,6 +91,7 @@ type DB struct {
 type engine interface {
 	write(ctx context.Context, urgent bool, f func(conn) error) error
 	read(ctx context.Context, f func(conn) error) error
+	trim(ctx context.Context)
 	pool() *sql.DB // for migrations
 	close() error
 }

@@ -80,6 +80,8 @@ func (e *postgresEngine) check(ctx context.Context) error {
 	return nil
 }
 
+func (e *postgresEngine) trim(context.Context) {} // PostgreSQL's caches are its own.
+
 func (e *postgresEngine) pool() *sql.DB { return e.migration }
 
 func (e *postgresEngine) close() error { return errors.Join(e.db.Close(), e.migration.Close()) }

@@ -115,6 +115,30 @@ func (e *sqliteEngine) close() error {
 	return errors.Join(err, e.db.Close())
 }
 
+// trim empties the page caches of the connections that are free.
+func (e *sqliteEngine) trim(ctx context.Context) {
+	const shrink = "PRAGMA shrink_memory"
+	var all []*sqliteConn
+	defer func() {
+		for _, c := range all {
+			e.readers <- c
+		}
+	}()
+	for range cap(e.readers) {
+		select {
+		case c := <-e.readers:
+			all = append(all, c)
+			_ = c.do(ctx, shrink) // What is not given back stays in use.
+		default:
+		}
+	}
+	if e.turn.enter(ctx, false) != nil {
+		return // ctx has ended
+	}
+	defer e.turn.leave()
+	_ = e.writer.do(ctx, shrink) // as above
+}
+
 func (e *sqliteEngine) write(ctx context.Context, urgent bool, f func(conn) error) error {
 	if err := e.turn.enter(ctx, urgent); err != nil {
 		return err
