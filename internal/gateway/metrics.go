@@ -1,6 +1,10 @@
 package gateway
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"parley/engineio"
+)
 
 type metrics struct {
 	events    *prometheus.CounterVec
@@ -17,24 +21,67 @@ func (g *Gateway) observe(r prometheus.Registerer) {
 	g.metrics.recovered = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "parley_gateway_recoveries_total",
 		Help: "Clients without a cursor that came back: exactly where they were, by the time of what they were told last, or lost."}, []string{"how"})
 	r.MustRegister(g.metrics.events, g.metrics.failures, g.metrics.recovered, g.metrics.panics)
-	gauge := func(name, help string, f func() int64) {
-		r.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, func() float64 { return float64(f()) }))
+	r.MustRegister(
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "parley_gateway_sessions", Help: "Sockets, signed in or not."}, func() float64 {
+			g.mu.Lock()
+			defer g.mu.Unlock()
+			return float64(len(g.sessions))
+		}),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "parley_gateway_left_sessions", Help: "Sessions whose connection broke, kept for recovery."}, func() float64 {
+			g.recovery.mu.Lock()
+			defer g.recovery.mu.Unlock()
+			return float64(len(g.recovery.left))
+		}),
+		engineStats(g.io.Stats))
+}
+
+// engineStats shows the counts of the transports, all of one moment.
+type engineStats func() engineio.Stats
+
+type engineMetric struct {
+	desc  *prometheus.Desc
+	kind  prometheus.ValueType
+	value func(*engineio.Stats) int64
+}
+
+var engineMetrics = []engineMetric{
+	engineGauge("websockets", "Open connections over WebSocket.", func(s *engineio.Stats) int64 { return s.WebSockets }),
+	engineGauge("pollings", "Open connections over long polling.", func(s *engineio.Stats) int64 { return s.Pollings }),
+	engineGauge("queue_bytes", "What waits to be written to all connections.", func(s *engineio.Stats) int64 { return s.QueueBytes }),
+	engineCounter("opened", "Connections opened.", func(s *engineio.Stats) int64 { return s.Opened }),
+	engineCounter("upgraded", "Connections that went from long polling to WebSocket.", func(s *engineio.Stats) int64 { return s.Upgraded }),
+	engineCounter("refused", "Connections refused for their number, or while stopping.", func(s *engineio.Stats) int64 { return s.Refused }),
+	engineCounter("unpolled", "Connections closed because no poll followed the handshake.", func(s *engineio.Stats) int64 { return s.Unpolled }),
+	engineCounter("packets_in", "Packets received.", func(s *engineio.Stats) int64 { return s.PacketsIn }),
+	engineCounter("bytes_in", "Bytes of the packets received.", func(s *engineio.Stats) int64 { return s.BytesIn }),
+	engineCounter("packets_out", "Packets written.", func(s *engineio.Stats) int64 { return s.PacketsOut }),
+	engineCounter("bytes_out", "Bytes written.", func(s *engineio.Stats) int64 { return s.BytesOut }),
+	engineCounter("dropped", "Packets dropped that may be.", func(s *engineio.Stats) int64 { return s.Dropped }),
+	engineCounter("slow_closes", "Connections closed because they did not take what was sent.", func(s *engineio.Stats) int64 { return s.SlowCloses }),
+	engineCounter("ping_timeouts", "Connections closed because no pong came.", func(s *engineio.Stats) int64 { return s.PingTimeouts }),
+	engineCounter("parse_errors", "Connections closed for a breach of the protocol.", func(s *engineio.Stats) int64 { return s.ParseErrors }),
+	engineCounter("panics", "Handlers that panicked.", func(s *engineio.Stats) int64 { return s.Panics }),
+}
+
+func engineGauge(name, help string, value func(*engineio.Stats) int64) engineMetric {
+	return engineMetric{prometheus.NewDesc("parley_engineio_"+name, help, nil, nil), prometheus.GaugeValue, value}
+}
+
+func engineCounter(name, help string, value func(*engineio.Stats) int64) engineMetric {
+	return engineMetric{prometheus.NewDesc("parley_engineio_"+name+"_total", help, nil, nil), prometheus.CounterValue, value}
+}
+
+// Describe implements prometheus.Collector.
+func (engineStats) Describe(out chan<- *prometheus.Desc) {
+	for _, m := range engineMetrics {
+		out <- m.desc
 	}
-	counter := func(name, help string, f func() int64) {
-		r.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help}, func() float64 { return float64(f()) }))
+}
+
+// Collect implements prometheus.Collector.
+func (stats engineStats) Collect(out chan<- prometheus.Metric) {
+	s := stats()
+	for _, m := range engineMetrics {
+		out <- prometheus.MustNewConstMetric(m.desc, m.kind, float64(m.value(&s)))
 	}
-	gauge("parley_gateway_sessions", "Sockets, signed in or not.", func() int64 {
-		g.mu.Lock()
-		defer g.mu.Unlock()
-		return int64(len(g.sessions))
-	})
-	gauge("parley_engineio_websockets", "Open connections over WebSocket.", func() int64 { return g.io.Stats().WebSockets })
-	gauge("parley_engineio_pollings", "Open connections over long polling.", func() int64 { return g.io.Stats().Pollings })
-	gauge("parley_engineio_queue_bytes", "What waits to be written to all connections.", func() int64 { return g.io.Stats().QueueBytes })
-	counter("parley_engineio_packets_in_total", "Packets received.", func() int64 { return g.io.Stats().PacketsIn })
-	counter("parley_engineio_packets_out_total", "Packets written.", func() int64 { return g.io.Stats().PacketsOut })
-	counter("parley_engineio_dropped_total", "Droppable packets dropped.", func() int64 { return g.io.Stats().Dropped })
-	counter("parley_engineio_slow_closes_total", "Connections closed because they did not take what was sent.", func() int64 { return g.io.Stats().SlowCloses })
-	counter("parley_engineio_parse_errors_total", "Connections closed for a breach of the protocol.", func() int64 { return g.io.Stats().ParseErrors })
-	counter("parley_engineio_panics_total", "Handlers that panicked.", func() int64 { return g.io.Stats().Panics })
 }
