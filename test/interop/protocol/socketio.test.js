@@ -17,7 +17,7 @@ after(() => server.stop());
 // Much of a test is waiting, so some run beside each other.
 const concurrency = 4;
 
-for (const client of clients) describe(`socket.io-client ${client.version}`, () => {
+for (const client of clients) describe(`socket.io-client ${client.version}`, { concurrency }, () => {
   const { io, Manager } = client;
 
   // connect resolves to a connected socket, which is closed at the end of the test t.
