@@ -11,12 +11,12 @@ SOURCES = $$(go list -f '{{.Dir}}' ./...)
 POSTGRES = go run ./test/postgres/with --
 NPM_CI = npm ci --no-audit --no-fund --loglevel=error
 
-# How long each fuzz test runs, what `make run` and `make bench` pass on, and which tests to run.
+# How long each fuzz test runs, what `make run` and the benchmarks pass on, and which tests to run.
 FUZZTIME ?= 20s
 ARGS ?=
 RUN ?=
 
-.PHONY: help run build test test-unit test-interop test-deps lint bench fuzz clean
+.PHONY: help run build test test-unit test-interop test-deps lint bench bench-gateway fuzz clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -60,6 +60,11 @@ bench: build ## Measure the built server, and write the table into docs/performa
 	@sh build/need.sh go
 	@go run ./test/load -o docs/performance.md $(ARGS)
 
+bench-gateway: build ## Measure the gateway beside Node's socket.io and Centrifuge, into docs/performance.md
+	@sh build/need.sh go node
+	@cd test/bench/node && $(NPM_CI)
+	@go run ./test/bench/gateway -o docs/performance.md $(ARGS)
+
 # Go fuzzes one test of one package at a time.
 fuzz: ## Run each fuzz test for a while (FUZZTIME=20s)
 	@sh build/need.sh go
@@ -71,4 +76,4 @@ fuzz: ## Run each fuzz test for a while (FUZZTIME=20s)
 	done
 
 clean: ## Remove what was built or fetched; ./data stays
-	@rm -rf bin .cache test/interop/node_modules examples/*/node_modules
+	@rm -rf bin .cache test/interop/node_modules test/bench/node/node_modules examples/*/node_modules

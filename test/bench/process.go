@@ -113,9 +113,14 @@ func (p *Process) LogTail() string {
 	return string(text[max(0, len(text)-2000):])
 }
 
-// Stop asks the process to end, and ends it by force if it does not. It may be called again.
+// Stop asks the process to end, by the end of its input or, if it has none, by SIGTERM, and ends it by force if it does not. It may be
+// called again.
 func (p *Process) Stop() {
-	_ = p.process.Signal(syscall.SIGTERM) // It may have ended already.
+	if p.Stdin != nil {
+		_ = p.Stdin.Close() // It may have ended already.
+	} else {
+		_ = p.process.Signal(syscall.SIGTERM) // As above.
+	}
 	select {
 	case <-p.exited:
 	case <-time.After(p.stopMax):
@@ -200,6 +205,24 @@ func (p *Process) status(field string) (int64, error) {
 		}
 	}
 	return 0, fmt.Errorf("/proc/%d/status has no %s", p.PID, field)
+}
+
+// SocketBytes is the memory that the kernel holds for the data of all TCP sockets of the machine (/proc/net/sockstat): what was written
+// and not read is there, and in no process.
+func SocketBytes() (int64, error) {
+	text, err := os.ReadFile("/proc/net/sockstat")
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(text)) {
+		if values, found := strings.CutPrefix(line, "TCP:"); found {
+			if _, pages, found := strings.Cut(values, " mem "); found {
+				n, err := strconv.ParseInt(strings.TrimSpace(pages), 10, 64)
+				return n * int64(os.Getpagesize()), err
+			}
+		}
+	}
+	return 0, errors.New("/proc/net/sockstat has no memory of TCP")
 }
 
 // Descriptors is how many files and sockets the process has open.
