@@ -177,11 +177,12 @@ func TestCloseCodes(t *testing.T) {
 
 // A client may not draw a message out for ever, even if each fragment is quick.
 func TestSlowFragments(t *testing.T) {
-	s := serve(t, engineio.Options{MessageTimeout: 200 * time.Millisecond})
+	s := serve(t, engineio.Options{MessageTimeout: 200 * time.Millisecond, FragmentsMax: 1 << 30})
 	p, _ := s.dial(t)
 	p.write(frame(opText, "4"))
 	pace := time.NewTicker(20 * time.Millisecond)
 	defer pace.Stop()
+	late := time.After(wait)
 	for written := 0; ; written++ {
 		select {
 		case reason := <-s.ends:
@@ -191,8 +192,8 @@ func TestSlowFragments(t *testing.T) {
 			return
 		case <-pace.C:
 			_, _ = io.WriteString(p.conn, frame(0, "x")) // At some time the server has closed it.
-		case <-time.After(wait):
-			t.Fatal("the session goes on")
+		case <-late:
+			t.Fatalf("the session goes on after %d fragments in %v", written, wait)
 		}
 	}
 }
