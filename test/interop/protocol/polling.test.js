@@ -28,8 +28,9 @@ async function open(path = "/engine.io/") {
   };
   return {
     ...handshake, response, url,
-    poll: (init) => body(fetch(url, init)),
-    post: (data, headers = { "Content-Type": "text/plain;charset=UTF-8" }) => body(fetch(url, { method: "POST", body: data, headers })),
+    poll: () => body(fetch(url, { signal: AbortSignal.timeout(10_000) })),
+    post: (data, headers = { "Content-Type": "text/plain;charset=UTF-8" }) =>
+      body(fetch(url, { method: "POST", body: data, headers, signal: AbortSignal.timeout(10_000) })),
   };
 }
 
@@ -280,6 +281,7 @@ describe("an upgrade", { concurrency: 4 }, () => {
     assert.deepEqual(await within(s.poll(), "last poll"), [200, "6"]);
     assert.deepEqual(await s.post("4posted after the probe\x1ebAAH/"), [200, "ok"]);
     socket.send("5");
+    while (came.length < 3) await next(socket, "message");
     socket.send("4over the new one");
     while (came.length < 4) await next(socket, "message");
     assert.deepEqual(came, ["3probe", "4posted after the probe", Buffer.from([0, 1, 255]), "4over the new one"]);
