@@ -11,12 +11,13 @@ SOURCES = $$(go list -f '{{.Dir}}' ./...)
 POSTGRES = go run ./test/postgres/with --
 NPM_CI = npm ci --no-audit --no-fund --loglevel=error
 
-# How long each fuzz test runs, what `make run` and the benchmarks pass on, and which tests to run.
+# How long each fuzz test and the soak run, what `make run` and the benchmarks pass on, and which tests to run.
 FUZZTIME ?= 20s
+DURATION ?= 30m
 ARGS ?=
 RUN ?=
 
-.PHONY: help run build test test-unit test-interop test-deps lint bench bench-gateway fuzz clean
+.PHONY: help run build test test-unit test-interop test-deps lint bench bench-gateway soak fuzz clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -64,6 +65,10 @@ bench-gateway: build ## Measure the gateway beside Node's socket.io and Centrifu
 	@sh build/need.sh go node
 	@cd test/bench/node && $(NPM_CI)
 	@go run ./test/bench/gateway -o docs/performance.md $(ARGS)
+
+soak: build ## Run the built server under clients that come and go, and see that nothing grows (DURATION=30m)
+	@sh build/need.sh go
+	@go run ./test/bench/soak -duration $(DURATION) -o docs/performance.md $(ARGS)
 
 # Go fuzzes one test of one package at a time.
 fuzz: ## Run each fuzz test for a while (FUZZTIME=20s)

@@ -35,6 +35,7 @@ type Parley struct {
 	db             Database
 	secret, apiKey string
 	cores          []int
+	settings       []string
 }
 
 // A Database is what Parley keeps its data in. The zero value is SQLite, in the server's data folder.
@@ -43,13 +44,14 @@ type Database struct {
 	Postmaster int // the process whose CPU time, and its children's, counts as the server's
 }
 
-// StartParley starts binary on a free port with an empty data folder, kept to cores if any.
-func StartParley(ctx context.Context, binary string, db Database, cores []int) (*Parley, error) {
+// StartParley starts binary on a free port with an empty data folder, kept to cores if any. settings are further environment variables,
+// as NAME=value.
+func StartParley(ctx context.Context, binary string, db Database, cores []int, settings ...string) (*Parley, error) {
 	dir, err := os.MkdirTemp("", "parley-load-")
 	if err != nil {
 		return nil, err
 	}
-	s := &Parley{binary: binary, dir: dir, db: db, cores: cores, secret: rand.Text() + rand.Text(), apiKey: rand.Text()}
+	s := &Parley{binary: binary, dir: dir, db: db, cores: cores, settings: settings, secret: rand.Text() + rand.Text(), apiKey: rand.Text()}
 	if err := s.Start(ctx); err != nil {
 		s.Remove()
 		return nil, err
@@ -76,6 +78,7 @@ func (s *Parley) Start(ctx context.Context) error {
 	if s.db.URL != "" {
 		env = append(env, "PARLEY_DATABASE_URL="+s.db.URL)
 	}
+	env = append(env, s.settings...)
 	s.Process, err = Command{Args: []string{s.binary, "serve"}, Env: env, Dir: s.dir, Log: filepath.Join(s.dir, "log"),
 		Cores: s.cores, StopMax: stopMax}.Start()
 	if err != nil {
@@ -178,21 +181,39 @@ var ErrNoMetric = errors.New("no such metric")
 
 // Metric reads a value without labels from /metrics.
 func (s *Parley) Metric(name string) (float64, error) {
-	response, err := http.Get("http://" + s.Address + "/metrics")
+	values, err := s.Metrics()
 	if err != nil {
 		return 0, err
+	}
+	value, found := values[name]
+	if !found {
+		return 0, fmt.Errorf("%s: %w", name, ErrNoMetric)
+	}
+	return value, nil
+}
+
+// Metrics reads all values without labels from /metrics.
+func (s *Parley) Metrics() (map[string]float64, error) {
+	response, err := http.Get("http://" + s.Address + "/metrics")
+	if err != nil {
+		return nil, err
 	}
 	defer response.Body.Close()
 	text, err := io.ReadAll(io.LimitReader(response.Body, 4<<20))
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
+	values := map[string]float64{}
 	for line := range strings.Lines(string(text)) {
-		if value, found := strings.CutPrefix(line, name+" "); found {
-			return strconv.ParseFloat(strings.TrimSpace(value), 64)
+		name, value, _ := strings.Cut(strings.TrimSpace(line), " ")
+		if strings.HasPrefix(line, "#") || strings.Contains(name, "{") {
+			continue
+		}
+		if values[name], err = strconv.ParseFloat(value, 64); err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
 		}
 	}
-	return 0, fmt.Errorf("%s: %w", name, ErrNoMetric)
+	return values, nil
 }
 
 // CPUSeconds is the CPU time that the server has used, and the database server that works for it.
