@@ -4,7 +4,7 @@ import { once } from "node:events";
 import { connect } from "node:net";
 import { after, before, describe, test } from "node:test";
 import { WebSocket } from "ws";
-import { endOf, next, start, within } from "./server.js";
+import { endOf, next, start, startServer, within } from "./server.js";
 
 const maxPayload = 10_000;
 let server;
@@ -13,15 +13,15 @@ before(async () => {
 });
 after(() => server.stop());
 
-const base = (path) => `${server.url}${path}?EIO=4&transport=polling`;
+const base = (path, on = server) => `${on.url}${path}?EIO=4&transport=polling`;
 
 // open resolves to a session of the Engine.IO echo, or of the Socket.IO server if that is the path.
-async function open(path = "/engine.io/") {
-  const response = await fetch(base(path));
+async function open(path = "/engine.io/", on = server) {
+  const response = await fetch(base(path, on));
   const packet = await response.text();
   assert.equal(packet[0], "0");
   const handshake = JSON.parse(packet.slice(1));
-  const url = `${base(path)}&sid=${handshake.sid}`;
+  const url = `${base(path, on)}&sid=${handshake.sid}`;
   const body = async (promise) => {
     const response = await promise;
     return [response.status, await response.text()];
@@ -66,6 +66,17 @@ test("a poll waits for something to say", async () => {
   assert.equal(answered, false);
   await s.post("4now");
   assert.deepEqual(await within(poll, "answer to the poll"), [200, "4now"]);
+});
+
+test("what is volatile does not wait for a poll, and all else does", async (t) => {
+  const echoes = await startServer();
+  t.after(() => echoes.stop());
+  const s = await open("/socket.io/", echoes);
+  await s.post("40");
+  // The packet that connects, and then auth.
+  for (let came = ""; !came.includes("auth");) came += (await s.poll())[1];
+  assert.deepEqual(await s.post('42["volatile",10]'), [200, "ok"]);
+  assert.deepEqual(await s.poll(), [200, '42["ticked"]']);
 });
 
 test("two polls at once end the session", async () => {

@@ -146,6 +146,40 @@ for (const client of clients) describe(`socket.io-client ${client.version}`, { c
         await Promise.all([ann, bob, eve].map((s) => ask(s, "message-with-ack", 1)));
       });
 
+      test("asks a room for acknowledgements, and is told how many did not come", async (t) => {
+        const room = `asked over ${name} by ${client.version}`;
+        const [ann, bob, eve] = await Promise.all([1, 2, 3].map(() => connect(t, "/", options)));
+        await Promise.all([ann, bob, eve].map((s) => ask(s, "join", room)));
+        ann.on("question", (_, ack) => ack("ann"));
+        bob.on("question", (_, ack) => ack("bob", Buffer.from([1, 2, 3])));
+        const asked = async () => {
+          const answers = next(ann, "answers");
+          ann.emit("ask-room", room);
+          const [held, missing] = await answers;
+          return JSON.stringify([held.sort(), missing]);
+        };
+        // The server does not wait long, and who is late is missed; so it is asked until nobody was.
+        await until(async () => await asked() === '[[["ann"],["bob","AQID"]],1]', "two answers of three");
+        eve.on("question", (_, ack) => ack("eve"));
+        await until(async () => await asked() === '[[["ann"],["bob","AQID"],["eve"]],0]', "all three answers");
+      });
+
+      test("may miss what is volatile, and nothing else", async (t) => {
+        const socket = await connect(t, "/", options);
+        if (name === "upgrade" && socket.io.engine.transport.name === "polling") await next(socket.io.engine, "upgrade");
+        const ticks = [];
+        socket.on("tick", (n) => ticks.push(n));
+        const ticked = next(socket, "ticked");
+        socket.emit("volatile", 1000);
+        await ticked;
+        assert.deepEqual(ticks, [...new Set(ticks)].sort((a, b) => a - b), "what comes is in order");
+        await until(async () => {
+          ticks.length = 0;
+          await ask(socket, "volatile", 1);
+          return ticks.length === 1;
+        }, "a tick when nothing else is to be sent");
+      });
+
       test("has the official reasons for the end", async (t) => {
         const kicked = await connect(t, "/", options);
         kicked.emit("kick");
@@ -199,6 +233,19 @@ for (const client of clients) describe(`socket.io-client ${client.version}`, { c
       custom.connect();
       await next(custom, "connect");
       assert.equal(await ask(custom, "message-with-ack", "and back"), "and back");
+    });
+
+    test("may exist by function, each for itself", async (t) => {
+      const [one, other] = await Promise.all(["/tenant-1", "/tenant-2"].map((path) => connect(t, path)));
+      const same = await connect(t, "/tenant-1");
+      await Promise.all([one, same, other].map((s) => ask(s, "join", "tea")));
+      other.on("said", (text) => text === "to all tenants" || assert.fail(`${text} was said in another namespace`));
+      const heard = next(same, "said");
+      await ask(one, "room", "tea", "in here");
+      assert.equal(await heard, "in here");
+      const all = Promise.all([one, same, other].map((s) => next(s, "said")));
+      one.emit("tenants", "to all tenants");
+      assert.deepEqual(await all, ["to all tenants", "to all tenants", "to all tenants"]);
     });
 
     test("that do not exist are refused", async (t) => {
