@@ -205,7 +205,12 @@ func (c *Conn) abort(reason string) {
 func (c *Conn) leaveOpen(state uint8, reason string) {
 	c.state, c.reason = state, reason
 	c.shard.wheel.remove(c)
-	if c.candidate != nil {
+	switch {
+	case c.candidate == nil:
+	case c.probed && state == stateClosing:
+		// The client waits for the end of its last poll, to go on over the WebSocket. Official ones hear of the end only there.
+		_ = c.candidate.SetReadDeadline(time.Now().Add(farewell)) // If it fails its reader is awake already.
+	default:
 		_ = c.candidate.Close() // Its reader finds it closed.
 	}
 	if c.ws.nc != nil {

@@ -242,7 +242,11 @@ func (c *Conn) receivePayload(body []byte) bool {
 	for packet := range bytes.SplitSeq(body, []byte{separator}) {
 		binary := len(packet) > 0 && packet[0] == packetBinary
 		if binary {
-			data, err := base64.StdEncoding.AppendDecode(nil, packet[1:])
+			encoding := base64.StdEncoding
+			if len(packet[1:])%4 != 0 {
+				encoding = base64.RawStdEncoding // The padding may be left out, as the official server allows.
+			}
+			data, err := encoding.AppendDecode(nil, packet[1:])
 			if err != nil {
 				return c.malformed()
 			}

@@ -214,6 +214,23 @@ func TestUpgrade(t *testing.T) {
 	}
 }
 
+// A session that ends between the probe and the upgrade packet tells the client so over both transports: an official client that is waiting
+// for its last poll to end would not look at what that poll says.
+func TestCloseDuringUpgrade(t *testing.T) {
+	ts := serve(t, Options{}, nil)
+	q := ts.polling()
+	conn := ts.session(0).conn
+	p := ts.dial("&sid=" + conn.ID())
+	p.write(text("2probe"))
+	if _, data := p.read(); data != "3probe" {
+		t.Fatalf("answer to the probe: %q", data)
+	}
+	conn.Close()
+	ts.want("GET", q, "", 200, "1")
+	p.write(text("5"))
+	p.wantClose(0)
+}
+
 // An upgrade that fails leaves the polling session as it was, and another may follow.
 func TestUpgradeFails(t *testing.T) {
 	ts := serve(t, Options{UpgradeTimeout: 50 * time.Millisecond}, nil)

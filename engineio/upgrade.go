@@ -2,13 +2,17 @@ package engineio
 
 import "time"
 
+// farewell bounds how long a WebSocket that is given up may take to see the end.
+const farewell = 2 * time.Second
+
 // upgrade is the goroutine of a WebSocket that is to take over a polling connection (protocol 4, "Upgrade").
 func (r *reader) upgrade() {
 	defer r.c.srv.conns.Done()
 	if !r.probe() {
 		r.release()
 		r.c.abandonUpgrade()
-		_ = r.ws.nc.Close() // It was nobody's yet.
+		_ = r.ws.write(wsClose.wire, farewell) // It is closed in any case.
+		_ = r.ws.nc.Close()                    // It was nobody's yet.
 		return
 	}
 	r.c.srv.conns.Add(1)

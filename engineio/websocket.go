@@ -113,7 +113,23 @@ func acceptWebSocket(w http.ResponseWriter, r *http.Request) (ws wsConn, early, 
 	response = append(response, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "...)
 	response = base64.StdEncoding.AppendEncode(response, sum[:])
 	response = append(response, "\r\n"...)
+	if protocol := subprotocol(r.Header); protocol != "" {
+		response = append(append(append(response, "Sec-WebSocket-Protocol: "...), protocol...), "\r\n"...)
+	}
 	return wsConn{nc, rawConn(nc)}, early, response, true
+}
+
+// subprotocol returns the first that the client offers, as the official server answers: it means nothing here, and a client that offered one
+// gives up without an answer (RFC 6455 section 4.2.2). It is empty if none was offered, or what was is no token.
+func subprotocol(h http.Header) string {
+	first, _, _ := strings.Cut(h.Get("Sec-Websocket-Protocol"), ",")
+	first = strings.TrimSpace(first)
+	for _, c := range []byte(first) {
+		if c <= ' ' || c >= 0x7F || strings.IndexByte(`"(),/:;<=>?@[\]{}`, c) >= 0 { // RFC 9110 section 5.6.2
+			return ""
+		}
+	}
+	return first
 }
 
 // write writes b whole, waiting for at most timeout. It is for what is written before the connection has a queue.
@@ -356,8 +372,11 @@ func parseHeader(b []byte) (h header, ok bool, err error) {
 			return h, false, nil
 		}
 		length := binary.BigEndian.Uint64(b[2:])
-		if length <= 0xFFFF || length > 1<<31-1 {
+		if length <= 0xFFFF || length >= 1<<63 {
 			return h, false, errLength
+		}
+		if length > 1<<31-1 {
+			return h, false, errTooBig
 		}
 		h.length, h.size = int(length), 10
 	}
@@ -464,14 +483,18 @@ func (r *reader) failed(err error) {
 	}
 }
 
-// closed answers the client's Close frame (RFC 6455 section 5.5.1), with its own code or, if that may not be sent, a protocol error.
+// closed answers the client's Close frame (RFC 6455 section 5.5.1), with its own code or, if that may not be sent, a protocol error; a reason
+// must be UTF-8.
 func (r *reader) closed(payload []byte) {
 	answer := wsClose
 	if len(payload) > 0 {
 		answer = closeFrame(closeProtocolError, "")
-		if len(payload) >= 2 && utf8.Valid(payload[2:]) {
+		if len(payload) >= 2 {
 			if code := binary.BigEndian.Uint16(payload); mayBeSent(code) {
 				answer = closeFrame(code, "")
+			}
+			if !utf8.Valid(payload[2:]) {
+				answer = closeFrame(closeInvalidPayload, "")
 			}
 		}
 	}

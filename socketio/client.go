@@ -1,6 +1,7 @@
 package socketio
 
 import (
+	"encoding/json"
 	"errors"
 	"slices"
 	"sync"
@@ -152,7 +153,7 @@ func (c *client) event(s *Socket, p received, attachments [][]byte) error {
 	if !ok || len(elements) == 0 || !placeholdersFit(p, attachments) {
 		return errMalformed
 	}
-	e.Name, ok = stringValue(elements[0])
+	e.Name, ok = eventName(elements[0])
 	if !ok || len(e.Name) > c.srv.opts.EventNameBytesMax || reserved(e.Name) {
 		return errMalformed
 	}
@@ -161,6 +162,14 @@ func (c *client) event(s *Socket, p received, attachments [][]byte) error {
 		s.ns.onEvent(s, e)
 	}
 	return nil
+}
+
+// eventName returns the name that an event's first element is: a string or, as the official server allows, a number, as it was written.
+func eventName(element json.RawMessage) (name string, ok bool) {
+	if c := element[0]; c == '-' || c >= '0' && c <= '9' {
+		return string(element), true
+	}
+	return stringValue(element)
 }
 
 // connect joins the client to a namespace (protocol 5, "Connection to a namespace").

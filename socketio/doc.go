@@ -17,7 +17,6 @@
 //
 // # Not here
 //
-// Transports and heartbeats (package engineio). Who may connect, and what events mean: the user of this package. Binary data inside of an
-// argument that is sent: only arguments that are []byte become attachments. A log of what was sent: who has one recovers the state of a client
+// Transports and heartbeats (package engineio). Who may connect, and what events mean: the user of this package. A log of what was sent: who has one recovers the state of a client
 // with [Handshake] and [Socket.Sent]. Adapters between servers: who has a bus sends what comes over it to a [Target].
 package socketio

@@ -169,6 +169,23 @@ func NewRawPacket(namespace, event string, jsonArgs ...[]byte) *Packet {
 	return &Packet{namespace: namespace, text: encodeArray(packetEvent, 0, namespace, noAck, quote(event), jsonArgs)}
 }
 
+// NewBinaryPacket encodes an event with binary data anywhere inside of its arguments, such as an [Event] that is passed on: each
+// {"_placeholder":true,"num":n} in an argument, which is JSON already, stands for attachments[n]. Errors: a placeholder that names no attachment.
+func NewBinaryPacket(namespace, event string, jsonArgs []json.RawMessage, attachments [][]byte) (*Packet, error) {
+	return newBinaryPacket(packetEvent, namespace, noAck, quote(event), jsonArgs, attachments)
+}
+
+func newBinaryPacket(kind byte, namespace string, id int64, first []byte, jsonArgs []json.RawMessage, attachments [][]byte) (*Packet, error) {
+	encoded := make([][]byte, len(jsonArgs))
+	for i, arg := range jsonArgs {
+		if len(attachments) > 0 && !placeholdersValid(arg, len(attachments)) {
+			return nil, errors.New("socketio: a placeholder names no attachment")
+		}
+		encoded[i] = arg
+	}
+	return packetWith(kind, namespace, id, first, encoded, attachments), nil
+}
+
 // WithDroppable returns p as one that may be dropped from the queue of a socket that is slow: by a newer one with the same key, or to make
 // room for what must not be lost. A packet with attachments is returned as it is.
 func (p *Packet) WithDroppable(key string) *Packet {
@@ -230,19 +247,24 @@ func newPacket(kind byte, namespace string, id int64, event string, args []any) 
 	if kind == packetEvent {
 		first = quote(event)
 	}
-	if attachments != nil {
+	return packetWith(kind, namespace, id, first, encoded, attachments), nil
+}
+
+// packetWith encodes a packet, which is a binary one if there are attachments.
+func packetWith(kind byte, namespace string, id int64, first []byte, args, attachments [][]byte) *Packet {
+	if len(attachments) > 0 {
 		kind += packetBinaryEvent - packetEvent
 	}
-	p := &Packet{namespace: namespace, text: encodeArray(kind, len(attachments), namespace, id, first, encoded)}
-	if attachments == nil {
-		return p, nil
+	p := &Packet{namespace: namespace, text: encodeArray(kind, len(attachments), namespace, id, first, args)}
+	if len(attachments) == 0 {
+		return p
 	}
 	p.all = append(p.all, &p.text)
 	for _, data := range attachments {
 		f := engineio.BinaryFrame(data)
 		p.all = append(p.all, &f)
 	}
-	return p, nil
+	return p
 }
 
 // encodeArg returns the JSON of arg, and the attachment that it stands for if arg is a []byte; n is how many came before.

@@ -275,6 +275,21 @@ func (e *Event) Ack(args ...any) error {
 	return e.socket.Send(p)
 }
 
+// AckBinary is [Event.Ack] with arguments and attachments as in [NewBinaryPacket].
+func (e *Event) AckBinary(jsonArgs []json.RawMessage, attachments [][]byte) error {
+	if !e.WantsAck() {
+		return nil
+	}
+	p, err := newBinaryPacket(packetAck, e.socket.ns.name, e.id, nil, jsonArgs, attachments)
+	if err != nil {
+		return err
+	}
+	if !e.acked.CompareAndSwap(false, true) {
+		return ErrAcked
+	}
+	return e.socket.Send(p)
+}
+
 // AckRaw is [Event.Ack] with the arguments as one encoded JSON array, such as `[{"ok":true}]`. It does not test it.
 func (e *Event) AckRaw(jsonArgs []byte) error {
 	if !e.WantsAck() {

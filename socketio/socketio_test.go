@@ -206,7 +206,7 @@ func TestMalformed(t *testing.T) {
 	bystander, _ := ts.join()
 	connected := []string{"connect /"}
 	for _, packet := range []string{
-		"4", "4x", "47", "4\x00", "42", "42{}", "42[]", "42[1]", "42[null]", `42["a"`, `42["a"]x`, `42["a",]`, `42["a",01]`, "42[\"a\n\"]", `42["a","\ud8"]`,
+		"4", "4x", "47", "4\x00", "42", "42{}", "42[]", "42[true]", "42[null]", `42["a"`, `42["a"]x`, `42["a",]`, `42["a",01]`, "42[\"a\n\"]", `42["a","\ud8"]`,
 		`42"a"`, `42-1["a"]`, `42abc["a"]`, `4299999999999999999999["a"]`, `429007199254740992["a"]`, `421.5["a"]`,
 		`42["connect"]`, `42["disconnect"]`, `42["newListener"]`, `42["\u0063onnect_error"]`, `42["` + strings.Repeat("n", 21) + `"]`, `42["a",1,2,3,4]`,
 		`42["deep",` + strings.Repeat("[", 600) + strings.Repeat("]", 600) + "]",
@@ -390,6 +390,51 @@ func TestBinary(t *testing.T) {
 	p.sendBinary("\x00\xff")
 	p.sendBinary("")
 	p.want(`462-7["x",{"_placeholder":true,"num":0},null,{"_placeholder":true,"num":1}]`, "b:\x00\xff", "b:")
+}
+
+// Binary data may be anywhere in an argument, and goes back as it came.
+func TestBinaryInside(t *testing.T) {
+	ts := serve(t, Options{}, func(s *Server) {
+		s.Of("/").OnEvent(func(s *Socket, e *Event) {
+			p, err := NewBinaryPacket("/", e.Name, e.Args, e.Attachments)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			_ = s.Send(p) // the peer waits for it
+			if err := e.AckBinary(e.Args, e.Attachments); err != nil {
+				t.Error(err)
+			}
+			if err := e.AckBinary(nil, nil); err != ErrAcked {
+				t.Errorf("a second acknowledgement: %v", err)
+			}
+			if _, err := NewBinaryPacket("/", "x", e.Args, e.Attachments[:1]); err == nil {
+				t.Error("a placeholder without its attachment was taken")
+			}
+		})
+	})
+	p, _ := ts.join()
+	const args = `{"a":[{"_placeholder":true,"num":1}]},{"b":{"_placeholder":true,"num":0}}]`
+	p.send(`452-7["bin",` + args)
+	p.sendBinary("zero")
+	p.sendBinary("one")
+	p.want(`452-["bin",`+args, "b:zero", "b:one", `462-7[`+args, "b:zero", "b:one")
+}
+
+// The official server takes numbers for names of events.
+func TestNumberAsEventName(t *testing.T) {
+	ts := serve(t, Options{}, func(s *Server) {
+		s.Of("/").OnEvent(func(_ *Socket, e *Event) {
+			if err := e.Ack(e.Name, e.Args); err != nil {
+				t.Error(err)
+			}
+		})
+	})
+	p, _ := ts.join()
+	p.send(`421[1,"x"]`, `422[-1.5e3]`)
+	p.want(`431["1",["x"]]`, `432["-1.5e3",[]]`)
+	p.send(`423[true]`)
+	p.want("closed")
 }
 
 func TestAttachmentTimeout(t *testing.T) {

@@ -107,25 +107,16 @@ func echo(ns *socketio.Namespace) {
 	ns.OnEvent(func(s *socketio.Socket, e *socketio.Event) {
 		switch e.Name {
 		case "message":
-			emit(s, "message-back", args(e)...)
+			// What was received has placeholders that fit.
+			if p, err := socketio.NewBinaryPacket(s.Namespace().Name(), "message-back", e.Args, e.Attachments); err == nil {
+				_ = s.Send(p) // If the client has gone there is no one to tell.
+			}
 		case "message-with-ack":
-			_ = e.Ack(args(e)...) // The arguments are JSON; if the client has gone there is no one to tell.
+			_ = e.AckBinary(e.Args, e.Attachments) // As above.
 		}
 	})
 }
 
 func emit(s *socketio.Socket, event string, args ...any) {
-	_ = s.Emit(event, args...) // As above.
-}
-
-// args returns the arguments of e to be sent back.
-func args(e *socketio.Event) []any {
-	args := make([]any, len(e.Args))
-	for i, arg := range e.Args {
-		args[i] = arg
-		if data, ok := e.Attachment(i); ok {
-			args[i] = data
-		}
-	}
-	return args
+	_ = s.Emit(event, args...) // If the client has gone there is no one to tell.
 }

@@ -110,7 +110,7 @@ func TestBreaches(t *testing.T) {
 	for _, n := range []uint64{0, 1, 125, 126, 65_535, 1 << 63, 1<<64 - 1} {
 		add(1002, string(binary.BigEndian.AppendUint64([]byte{fin | opBinary, 0xFF}, n))+"mask", "%d in 64 bits", n)
 	}
-	for _, n := range []uint64{maxPayload + 1, 1 << 30, 1<<31 - 1} {
+	for _, n := range []uint64{maxPayload + 1, 1 << 30, 1<<31 - 1, 1 << 31, 1 << 40, 1<<63 - 1} {
 		add(1009, string(binary.BigEndian.AppendUint64([]byte{fin | opBinary, 0xFF}, n))+"mask", "%d bytes announced", n)
 	}
 	add(1009, frame(opBinary, strings.Repeat("x", maxPayload))+frame(fin, "x"), "too much by the second fragment")
@@ -172,6 +172,7 @@ func TestCloseCodes(t *testing.T) {
 	}
 	check("nothing", "", 0)
 	check("half a code", "\x03", 1002)
+	check("reason that is no UTF-8", with(1000, "\xff"), 1007)
 	check("longest reason", with(1000, strings.Repeat("x", 123)), 1000)
 }
 

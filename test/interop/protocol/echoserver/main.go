@@ -121,9 +121,11 @@ func echo(h handlers) {
 		ns := s.Namespace()
 		switch e.Name {
 		case "message":
-			emit(s, "message-back", args(e)...)
+			if p, err := socketio.NewBinaryPacket(s.Namespace().Name(), "message-back", e.Args, e.Attachments); err == nil { // as received, it fits
+				_ = s.Send(p) // If the client has gone there is no one to tell.
+			}
 		case "message-with-ack":
-			if err := e.Ack(args(e)...); err != nil {
+			if err := e.AckBinary(e.Args, e.Attachments); err != nil {
 				slog.Error("ack", "err", err)
 			}
 		case "count":
