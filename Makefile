@@ -76,7 +76,7 @@ fuzz: ## Run each fuzz test for a while (FUZZTIME=20s)
 	@go list -f '{{.ImportPath}} {{.Dir}}' ./... | while read -r package folder; do \
 		for name in $$(cat "$$folder"/*_test.go 2>/dev/null | sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(.*/\1/p'); do \
 			echo "== $$package $$name"; \
-			go test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) "$$package"; \
+			go test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 50x "$$package"; \
 		done; \
 	done
 

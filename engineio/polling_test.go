@@ -358,7 +358,11 @@ func payloadMessages(body []byte, packetsMax int) (messages []string, whole bool
 		case strings.HasPrefix(p, "4"):
 			messages = append(messages, p[1:])
 		case strings.HasPrefix(p, "b"):
-			data, err := base64.StdEncoding.DecodeString(p[1:])
+			encoding := base64.StdEncoding
+			if len(p[1:])%4 != 0 {
+				encoding = base64.RawStdEncoding
+			}
+			data, err := encoding.DecodeString(p[1:])
 			if err != nil {
 				return messages, false
 			}

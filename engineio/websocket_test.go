@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/http"
 	"net/http/httptest"
 	"slices"
 	"strings"
@@ -210,6 +211,14 @@ func TestWebSocketOverTLS(t *testing.T) {
 			if _, got, err := conn.Read(ctx); err != nil || string(got) != data {
 				t.Fatalf("echo of %d bytes: %d bytes, %v", size, len(got), err)
 			}
+		}
+	}
+}
+
+func TestSubprotocol(t *testing.T) {
+	for offered, want := range map[string]string{"": "", "chat": "chat", "chat, other": "chat", " a.b!#$ ,c": "a.b!#$", "no token": "", "x\ty": "", "a/b": ""} {
+		if got := subprotocol(http.Header{"Sec-Websocket-Protocol": {offered}}); got != want {
+			t.Errorf("of %q: %q, want %q", offered, got, want)
 		}
 	}
 }

@@ -62,6 +62,21 @@ for (const client of clients) describe(`socket.io-client ${client.version}`, { c
         socket.emit("message", "before", data, Buffer.alloc(0), "after");
         assert.deepEqual(await next(socket, "message-back"), ["before", data, Buffer.alloc(0), "after"]);
         assert.deepEqual(await ask(socket, "message-with-ack", data), data);
+        const inside = { file: data, parts: [Buffer.from("a"), { deep: Buffer.alloc(0) }] };
+        socket.emit("message", inside, data);
+        assert.deepEqual(await next(socket, "message-back"), [inside, data]);
+        assert.deepEqual(await ask(socket, "message-with-ack", inside), inside);
+      });
+
+      test("takes a number for the name of an event", async (t) => {
+        const socket = await connect(t, "/", options);
+        socket.emit(17, "x"); // nobody listens, and the connection stays
+        assert.deepEqual(await ask(socket, "message-with-ack", 1), 1);
+      });
+
+      test("answers a WebSocket subprotocol", async (t) => {
+        const socket = await connect(t, "/", { ...options, protocols: ["chat", "other"] });
+        assert.deepEqual(await ask(socket, "message-with-ack", 1), 1);
       });
 
       test("acknowledges events of the client", async (t) => {
