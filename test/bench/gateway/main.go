@@ -21,6 +21,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -44,6 +45,7 @@ func main() {
 	span := flag.Duration("span", 3*time.Second, "the `time` of each measurement")
 	connections := flag.Int("connections", 1000, "busy `connections`, a multiple of 1,000")
 	idle := flag.Int("idle", 10_000, "idle `connections`, a multiple of 100")
+	windows := flag.String("windows", "1,8,64", "the `messages` under way to each connection when servers are saturated, the fewest first")
 	settle := flag.Duration("settle", 30*time.Second, "the `time` between the last idle connection and the reading of the memory")
 	stalled := flag.Duration("stalled", 45*time.Second, "the most `time` given to a server to cut off those that stopped reading")
 	profile := flag.String("cpuprofile", "", "`file` for a CPU profile of the last run of Parley's gateway")
@@ -55,9 +57,17 @@ func main() {
 	defer cancel()
 
 	z := sizes{
-		span: *span, rounds: *rounds, connections: *connections, rooms: []int{10, 100, 1000}, windows: []int{1, 8, 64}, messageBytes: 200,
+		span: *span, rounds: *rounds, connections: *connections, rooms: []int{10, 100, 1000}, messageBytes: 200,
 		latencyRoom: 100, latencyPerSec: 20_000, idle: *idle, idleRoom: 100, idleRooms: 20, idleSettle: *settle,
 		stalled: 1000, stalledBytes: []int{2000, 8000}, stalledMax: *stalled,
+	}
+	for word := range strings.SplitSeq(*windows, ",") {
+		window, err := strconv.Atoi(word)
+		if err != nil || window < 1 {
+			fmt.Fprintf(os.Stderr, "-windows: %q is no number of messages\n", word)
+			os.Exit(2)
+		}
+		z.windows = append(z.windows, window)
 	}
 	chosen := strings.Split(*who, ",")
 	if *who == "" {

@@ -227,8 +227,9 @@ func (r *results) cell(row row, k key) string {
 // comparison is the last three columns: ratio, bar, whether it is met. Where two of ours are compared, each has its line in them.
 func (r *results) comparison(row row, k key) string {
 	if row.figure == p99Stopped {
-		ratio := r.median(k) / r.of(k, p99Alone)
-		return fmt.Sprintf("%.2f × without them, %.2f × when they read | ≤ %d × | %s", ratio, r.median(k)/r.of(k, p99Among), slowBar, bar{most: slowBar}.met(ratio))
+		alone, among := r.median(k)/r.of(k, p99Alone), r.median(k)/r.of(k, p99Among)
+		b := bar{most: slowBar}
+		return fmt.Sprintf("%.2f × without them, %.2f × when they read | %s | %s, %s", alone, among, b, b.met(alone), b.met(among))
 	}
 	if slices.Contains(row.ours, k.who) {
 		if row.absolute == nil || row.absolute(k.who) == 0 {
