@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
@@ -100,6 +101,13 @@ func (s *Serve) checkLimits() (err error) {
 	duration("gateway-message-timeout", g.MessageTimeout, time.Second)
 	duration("gateway-write-timeout", g.WriteTimeout, time.Second)
 	duration("gateway-auth-timeout", g.AuthTimeout, time.Second)
+	duration("gateway-first-poll-timeout", g.FirstPollTimeout, time.Second)
+	if g.Credentials && len(s.CORSOrigins) == 0 {
+		err = errors.Join(err, fault("gateway-credentials", "cookies are for pages that are named: set cors-origins"))
+	}
+	if g.Cookie != "" && (&http.Cookie{Name: g.Cookie}).Valid() != nil {
+		err = errors.Join(err, fault("gateway-cookie", "%q is no name of a cookie", g.Cookie))
+	}
 	duration("gateway-recovery-time", g.RecoveryTime, 0)
 	duration("chat-poll-interval", c.PollInterval, 10*time.Millisecond)
 	duration("gateway-attachment-timeout", g.AttachmentTimeout, time.Second)

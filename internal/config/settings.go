@@ -143,6 +143,9 @@ type Gateway struct {
 	EventsBurst        int           `name:"events-burst" default:"200" placeholder:"NUMBER" group:"gateway" help:"How many events a connection that was quiet may send at once."`
 	MaxPayload         Size          `name:"max-payload" default:"1MB" placeholder:"SIZE" group:"gateway" help:"The largest message or polling body that a client may send."`
 	QueueBytesMax      Size          `name:"queue-bytes" default:"1MiB" placeholder:"SIZE" group:"gateway" help:"How much may wait to be sent to one connection; one that is slower is closed, and catches up when it comes back."`
+	FirstPollTimeout   time.Duration `name:"first-poll-timeout" default:"10s" placeholder:"DURATION" group:"gateway" help:"How long a polling client may take from its handshake to its first poll."`
+	Credentials        bool          `name:"credentials" default:"false" group:"gateway" help:"Let pages of cors-origins, of which there must be one, send cookies along: for a proxy in front that wants them."`
+	Cookie             string        `name:"cookie" placeholder:"NAME" group:"gateway" help:"Name of a cookie with the session id, by which a balancer finds the node of a session; without cors-origins only pages of the server's own host may connect then. Empty: none is set."`
 	FragmentsMax       int           `name:"fragments" default:"1024" placeholder:"NUMBER" group:"gateway" help:"How many frames one WebSocket message may have."`
 	PayloadPacketsMax  int           `name:"payload-packets" default:"10000" placeholder:"NUMBER" group:"gateway" help:"How many packets the body of one polling request may have."`
 	AttachmentsMax     int           `name:"attachments" default:"10" placeholder:"NUMBER" group:"gateway" help:"How many binary attachments one packet may have."`

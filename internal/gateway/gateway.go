@@ -96,6 +96,7 @@ func New(cfg config.Gateway, o Options) *Gateway {
 			MessageTimeout: cfg.MessageTimeout, WriteTimeout: cfg.WriteTimeout, MaxPayload: int(cfg.MaxPayload), QueueBytesMax: int(cfg.QueueBytesMax),
 			FragmentsMax: cfg.FragmentsMax, PayloadPacketsMax: cfg.PayloadPacketsMax,
 			ConnsMax: cfg.ConnsMax, AddressConnsMax: cfg.AddressConnsMax, Address: addressOf(o.TrustedProxies),
+			FirstPollTimeout: cfg.FirstPollTimeout, Credentials: cfg.Credentials, Cookie: cookie(cfg.Cookie),
 			AllowedOrigins: o.AllowedOrigins, ShutdownSpread: o.ShutdownSpread, Logger: o.Log,
 		},
 		ConnectTimeout: cfg.AuthTimeout, NamespacesMax: cfg.NamespacesMax,
@@ -107,6 +108,14 @@ func New(cfg config.Gateway, o Options) *Gateway {
 	}
 	g.io = socketio.NewServer(opts)
 	return g
+}
+
+// cookie is what a session's id is set in, or nil.
+func cookie(name string) *http.Cookie {
+	if name == "" {
+		return nil
+	}
+	return &http.Cookie{Name: name}
 }
 
 // Apply brings a commit to the sockets of this node. It is called on the lane of the commit's bucket.
