@@ -109,6 +109,7 @@ func acceptWebSocket(w http.ResponseWriter, r *http.Request) (ws wsConn, early, 
 		_, _ = rw.Reader.Read(early) // It has these n bytes.
 	}
 	_ = nc.SetDeadline(time.Time{}) // If it fails the handshake does.
+	boundUnsent(nc)
 	sum := sha1.Sum([]byte(key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
 	response = append(response, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "...)
 	response = base64.StdEncoding.AppendEncode(response, sum[:])

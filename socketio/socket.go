@@ -33,7 +33,7 @@ type Socket struct {
 
 	mu     sync.Mutex
 	data   any
-	ended  bool
+	ended  atomic.Bool // set with mu held, and read without by each delivery
 	reason string
 	acks   []pendingAck
 }
@@ -79,9 +79,7 @@ func (s *Socket) Transport() string { return s.client.conn.Transport() }
 
 // Connected reports whether the socket is still in its namespace.
 func (s *Socket) Connected() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return !s.ended
+	return !s.ended.Load()
 }
 
 // SetData keeps a value with the socket.
@@ -160,7 +158,7 @@ func (s *Socket) owe(id int64, to chan<- answer) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
-	case s.ended:
+	case s.ended.Load():
 		return ErrDisconnected
 	case len(s.acks) >= acksPendingMax:
 		return ErrAcksPending
@@ -209,11 +207,12 @@ func (s *Socket) Disconnect(closeTransport bool) {
 // end takes the socket out of its namespace, and reports whether it was in it. OnDisconnect is left to tellEnd.
 func (s *Socket) end(reason string) bool {
 	s.mu.Lock()
-	if s.ended {
+	if s.ended.Load() {
 		s.mu.Unlock()
 		return false
 	}
-	s.ended, s.reason = true, reason
+	s.reason = reason
+	s.ended.Store(true)
 	acks := s.acks
 	s.acks = nil
 	s.mu.Unlock()
