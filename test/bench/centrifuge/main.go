@@ -19,6 +19,7 @@ import (
 	"os"
 	"runtime/debug"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/centrifugal/centrifuge"
@@ -78,7 +79,11 @@ func serve(address string, delay time.Duration) error {
 
 // obey does what standard input says.
 func obey(node *centrifuge.Node) error {
-	lines := bufio.NewScanner(os.Stdin)
+	stdin, err := commands()
+	if err != nil {
+		return err
+	}
+	lines := bufio.NewScanner(stdin)
 	lines.Buffer(make([]byte, 64<<10), 64<<10)
 	for lines.Scan() {
 		command, rest, _ := strings.Cut(lines.Text(), " ")
@@ -97,4 +102,11 @@ func obey(node *centrifuge.Node) error {
 		}
 	}
 	return lines.Err()
+}
+
+// commands is standard input, a pipe, to be read as a socket is. A read that blocks would keep the only processor from all others until the
+// runtime notices, which no server that gets its messages from clients suffers.
+func commands() (*os.File, error) {
+	err := syscall.SetNonblock(syscall.Stdin, true)
+	return os.NewFile(uintptr(syscall.Stdin), "stdin"), err
 }

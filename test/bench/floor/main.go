@@ -152,7 +152,11 @@ func (r *rooms) join(conn *net.TCPConn, names []string) {
 
 // obey does what standard input says.
 func (r *rooms) obey(batch bool) error {
-	in := bufio.NewReaderSize(os.Stdin, 64<<10)
+	stdin, err := commands()
+	if err != nil {
+		return err
+	}
+	in := bufio.NewReaderSize(stdin, 64<<10)
 	var dirty []*room
 	for {
 		line, err := in.ReadString('\n')
@@ -214,4 +218,11 @@ func write(fd int, b []byte) error {
 		}
 	}
 	return nil
+}
+
+// commands is standard input, a pipe, to be read as a socket is. A read that blocks would keep the only processor from all others until the
+// runtime notices, which no server that gets its messages from clients suffers.
+func commands() (*os.File, error) {
+	err := syscall.SetNonblock(syscall.Stdin, true)
+	return os.NewFile(uintptr(syscall.Stdin), "stdin"), err
 }

@@ -194,7 +194,7 @@ func (r *rig) facts(z sizes) []string {
 		fmt.Sprintf("Versions: Node.js %s, socket.io %s with bufferutil and utf-8-validate, centrifuge %s.", version("node", "--version"),
 			version("node", "-p", "require('"+filepath.Join(r.sources, "node", "node_modules", "socket.io", "package.json")+"').version"),
 			version("go", "-C", filepath.Join(r.sources, "centrifuge"), "list", "-m", "-f", "{{.Version}}", "github.com/centrifugal/centrifuge")),
-		fmt.Sprintf("%s busy connections over WebSocket, messages of %d bytes; %d rounds of %s each, every server started anew.",
+		fmt.Sprintf("%s busy connections over WebSocket, messages of %d bytes; rounds: %d, of %s each; every server started anew.",
 			bench.Grouped(float64(z.connections)), z.messageBytes, z.rounds, z.span),
 		fmt.Sprintf("The window is how many messages were under way to each connection; %s were tried. More of them fill a server's queues, so that "+
 			"one that writes a queue at once does so with fewer system calls.", strings.Trim(fmt.Sprint(z.windows), "[]")),

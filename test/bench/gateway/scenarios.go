@@ -51,7 +51,7 @@ type measurement struct {
 var scenarios = []scenario{
 	{name: "saturated", who: []string{gateway, node, centrifuge, batching, floor, batchFloor}, run: saturated,
 		variants: func(z sizes) []int { return z.rooms }},
-	{name: "latency", who: []string{gateway, node, centrifuge, whole}, run: latency,
+	{name: "latency", who: []string{gateway, node, centrifuge, floor, whole}, run: latency,
 		variants: func(z sizes) []int { return []int{z.latencyRoom} }},
 	{name: "idle", who: []string{gateway, node, centrifuge, whole}, run: idle,
 		variants: func(z sizes) []int { return []int{z.idle} }},

@@ -17,6 +17,7 @@ import (
 	"runtime/debug"
 	"runtime/pprof"
 	"strings"
+	"syscall"
 	"time"
 
 	"parley/socketio"
@@ -59,7 +60,11 @@ func serve(address, profile string) error {
 
 // obey does what standard input says.
 func obey(ns *socketio.Namespace, profile string) error {
-	lines := bufio.NewScanner(os.Stdin)
+	stdin, err := commands()
+	if err != nil {
+		return err
+	}
+	lines := bufio.NewScanner(stdin)
 	lines.Buffer(make([]byte, 64<<10), 64<<10)
 	for lines.Scan() {
 		if profile != "" {
@@ -85,4 +90,11 @@ func obey(ns *socketio.Namespace, profile string) error {
 		}
 	}
 	return lines.Err()
+}
+
+// commands is standard input, a pipe, to be read as a socket is. A read that blocks would keep the only processor from all others until the
+// runtime notices, which no server that gets its messages from clients suffers.
+func commands() (*os.File, error) {
+	err := syscall.SetNonblock(syscall.Stdin, true)
+	return os.NewFile(uintptr(syscall.Stdin), "stdin"), err
 }
