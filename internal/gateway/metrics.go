@@ -19,7 +19,7 @@ func (g *Gateway) observe(r prometheus.Registerer) {
 	g.metrics.failures = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "parley_gateway_failures_total", Help: "Events that failed, by code."}, []string{"code"})
 	g.metrics.panics = prometheus.NewCounter(prometheus.CounterOpts{Name: "parley_gateway_panics_total", Help: "Commits and sessions that panicked while they were seen to."})
 	g.metrics.recovered = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "parley_gateway_recoveries_total",
-		Help: "Clients without a cursor that came back: exactly where they were, by the time of what they were told last, or lost."}, []string{"how"})
+		Help: "Clients without a cursor that came back: exact, near (a few seconds may come again), or lost (too long ago)."}, []string{"how"})
 	r.MustRegister(g.metrics.events, g.metrics.failures, g.metrics.recovered, g.metrics.panics)
 	r.MustRegister(
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "parley_gateway_sessions", Help: "Sockets, signed in or not."}, func() float64 {

@@ -176,7 +176,7 @@ func (g *Gateway) recover(h *socketio.Handshake, in *handshake) {
 			}
 			in.resume = resumption{cursor: g.parts.Chat.Cursor(l.at), told: o.told}
 			h.SocketID = sid
-			g.metrics.recovered.WithLabelValues("exactly").Inc()
+			g.metrics.recovered.WithLabelValues("exact").Inc()
 			return
 		}
 	}
@@ -200,7 +200,7 @@ func (g *Gateway) lookUp(ctx context.Context, text string) (resumption, error) {
 	if r.lost {
 		g.metrics.recovered.WithLabelValues("lost").Inc()
 	} else {
-		g.metrics.recovered.WithLabelValues("by time").Inc()
+		g.metrics.recovered.WithLabelValues("near").Inc()
 	}
 	return r, nil
 }
