@@ -77,6 +77,7 @@ describe("signing in", { concurrency: true }, () => {
     assert.equal(ann.got("authenticated").length, 2);
     await new Promise((resolve) => setTimeout(resolve, 5500)); // past the end of the first token
     assert.equal((await ann.send(id, "and still")).sender_id, "ann");
+    await ann.settled(); // the acknowledgement comes before the event
     assert.equal(ann.got("new-message").length, 2, "once each, however often one authenticates");
     assert.deepEqual(ann.got(":disconnect"), []);
   });
