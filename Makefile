@@ -48,7 +48,7 @@ test-unit: ## Run the Go tests with the race detector (RUN=regexp picks some)
 test-interop: build ## Run the official Socket.IO clients, in Node and in Chromium, against the built server
 	@sh build/need.sh node postgres chromium
 	@cd test/interop && $(NPM_CI)
-	@$(POSTGRES) sh -c 'cd test/interop && exec node --test --test-reporter=spec'
+	@$(POSTGRES) sh -c 'cd test/interop && exec node --test --test-timeout=180000 --test-reporter=spec'
 
 lint: ## Check formatting, vet, staticcheck
 	@sh build/need.sh go
