@@ -201,7 +201,10 @@ func (g *Gateway) onAuth(h *socketio.Handshake) error {
 
 func (g *Gateway) onConnect(socket *socketio.Socket) {
 	h, _ := socket.Data().(handshake)
-	s := &session{socket: socket, out: socketSink{socket}, began: g.now(), offset: h.offset}
+	s := &session{socket: socket, out: socketSink{socket}, began: g.now().UnixNano()}
+	if h.offset != "" {
+		s.early = &early{offset: h.offset}
+	}
 	socket.SetData(s)
 	g.mu.Lock()
 	s.index = int32(len(g.sessions))
@@ -292,17 +295,20 @@ func (g *Gateway) do(ctx context.Context, s *session, e *socketio.Event) {
 
 // holdEarly keeps what came before the first authenticate.
 func (g *Gateway) holdEarly(s *session, e *socketio.Event) {
+	if s.early == nil {
+		s.early = &early{}
+	}
 	for _, a := range e.Args {
-		s.earlyBytes += len(a)
+		s.early.bytes += len(a)
 	}
 	for _, a := range e.Attachments {
-		s.earlyBytes += len(a)
+		s.early.bytes += len(a)
 	}
-	if len(s.early) >= earlyEventsMax || s.earlyBytes > earlyBytesMax {
+	if len(s.early.events) >= earlyEventsMax || s.early.bytes > earlyBytesMax {
 		g.fail(s, e, errNotAuthenticated, "")
 		return
 	}
-	s.early = append(s.early, e)
+	s.early.events = append(s.early.events, e)
 }
 
 var errNotAuthenticated = problem.New(problem.NotAuthenticated, problem.AuthenticationFailed)
@@ -355,8 +361,8 @@ func (g *Gateway) authenticate(ctx context.Context, s *session, e *socketio.Even
 		g.emitPlace(s, "authenticated", a, a.Cursor, told)
 		return
 	}
-	early := s.early
-	s.early, s.earlyBytes = nil, 0
+	early := s.takeEarly()
+	s.early = nil
 	for _, e := range early {
 		ctx, cancel := context.WithTimeout(context.Background(), eventTimeout)
 		g.do(ctx, s, e)
@@ -367,10 +373,19 @@ func (g *Gateway) authenticate(ctx context.Context, s *session, e *socketio.Even
 // refuse answers a failed authenticate, and whatever waited for it on a socket that is not signed in.
 func (g *Gateway) refuse(s *session, e *socketio.Event, err error) {
 	g.fail(s, e, err, "")
-	for _, early := range s.early {
+	for _, early := range s.takeEarly() {
 		g.fail(s, early, errNotAuthenticated, "")
 	}
-	s.early, s.earlyBytes = nil, 0
+}
+
+// takeEarly returns the events that waited for the first authenticate.
+func (s *session) takeEarly() []*socketio.Event {
+	if s.early == nil {
+		return nil
+	}
+	events := s.early.events
+	s.early.events, s.early.bytes = nil, 0
+	return events
 }
 
 // cursorOf is the place up to which all sessions of a user have been sent everything.

@@ -29,16 +29,12 @@ func newLimits(cfg config.Gateway) limits {
 
 // pace measures the events of a connection by the generic cell rate algorithm (ITU-T I.371): it is when the next event
 // would come that keeps to the rate.
-type pace struct{ next time.Time }
+type pace struct{ next int64 } // in nanoseconds since 1970
 
 // take counts an event, or returns how long from now one will be allowed.
 func (p *pace) take(l limits, now time.Time) (wait time.Duration) {
-	next := now
-	if p.next.After(now) {
-		next = p.next
-	}
-	next = next.Add(l.every)
-	if wait = next.Sub(now) - l.burst; wait > 0 {
+	next := max(p.next, now.UnixNano()) + int64(l.every)
+	if wait = time.Duration(next-now.UnixNano()) - l.burst; wait > 0 {
 		return wait
 	}
 	p.next = next

@@ -80,6 +80,7 @@ func (h *hub) attach(name id.User, s *session, most int) *user {
 // then calls done with the positions from which on his sessions are told everything: what lies at or
 // before them must be read from the log. ms must have been read after attach.
 func (h *hub) join(u *user, ms []chat.Membership, done func(from chat.Positions)) {
+	u.expect(len(ms))
 	var mu sync.Mutex // over the two below
 	from, left := chat.Positions{}, 1
 	arrived := func(b id.Bucket, applied int64) {
@@ -120,6 +121,14 @@ func (h *hub) join(u *user, ms []chat.Membership, done func(from chat.Positions)
 		}
 	}
 	arrived(0, -1)
+}
+
+// expect makes room for so many conversations, and no more: an idle user keeps it.
+func (u *user) expect(n int) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.rooms = slices.Grow(u.rooms, max(n-len(u.rooms), 0))
+	u.buckets = slices.Grow(u.buckets, max(min(n, id.Buckets)-len(u.buckets), 0))
 }
 
 // knows notes that the user's place has a position in bucket b.

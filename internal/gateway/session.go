@@ -40,31 +40,41 @@ const (
 type session struct {
 	socket *socketio.Socket
 	out    sink
-	began  time.Time
+	began  int64 // in nanoseconds since 1970
 
 	// Used by the connection's reader alone.
-	early      []*socketio.Event // came before the first authenticate
-	earlyBytes int
-	pace       pace
-	offset     string // presented by a client that we could not recover; for when it signs in
+	early *early // nil once the socket has signed in
+	pace  pace
 
-	mu        sync.Mutex
-	phase     phase
-	behind    bool  // was told to sync and has not: no cursor may promise it what it has not got
-	warned    bool  // was told that its token ends
-	index     int32 // among the gateway's sessions
-	fresh     int32 // durable events since the last cursor
-	sending   int32 // sends that are not answered yet
-	expires   int64 // of the token, in seconds since 1970; 0: never
-	cursorAt  int64 // seconds since 1970
-	cursors   uint32
-	role      auth.Role
-	user      *user
-	trail     trail
-	held      []event // while joining
-	heldBytes int
-	off       []id.Conversation // leave-conversation switched them off
-	idle      chan struct{}     // somebody waits for sending to fall
+	mu       sync.Mutex
+	phase    phase
+	behind   bool  // was told to sync and has not: no cursor may promise it what it has not got
+	warned   bool  // was told that its token ends
+	index    int32 // among the gateway's sessions
+	fresh    int32 // durable events since the last cursor
+	sending  int32 // sends that are not answered yet
+	expires  int64 // of the token, in seconds since 1970; 0: never
+	cursorAt int64 // seconds since 1970
+	cursors  uint32
+	role     auth.Role
+	user     *user
+	trail    trail
+	held     *held             // while joining; nil if nothing is
+	off      []id.Conversation // leave-conversation switched them off
+	idle     chan struct{}     // somebody waits for sending to fall
+}
+
+// early is what is kept of a client until it signs in.
+type early struct {
+	events []*socketio.Event // sent before the first authenticate
+	bytes  int
+	offset string // presented by a client that we could not recover
+}
+
+// held are events that wait until the client has been brought to where they begin.
+type held struct {
+	events []event
+	bytes  int
 }
 
 // deliver sends an event, or holds it while the session is joining.
@@ -75,13 +85,16 @@ func (s *session) deliver(e event) {
 	case live:
 		s.send(e)
 	case joining:
-		if s.heldBytes += e.packet.Size(); s.heldBytes > heldBytesMax {
+		if s.held == nil {
+			s.held = &held{}
+		}
+		if s.held.bytes += e.packet.Size(); s.held.bytes > heldBytesMax {
 			// It comes back with its cursor, and is told to sync when that has become too much.
 			s.phase, s.held = ended, nil
 			go s.socket.Disconnect(true) // not under our locks
 			return
 		}
-		s.held = append(s.held, e)
+		s.held.events = append(s.held.events, e)
 	}
 }
 
@@ -122,12 +135,15 @@ func (s *session) release(from chat.Positions) {
 		return
 	}
 	s.phase = live
-	for _, e := range s.held {
+	if s.held == nil {
+		return
+	}
+	for _, e := range s.held.events {
 		if e.pos > from[e.bucket] {
 			s.send(e)
 		}
 	}
-	s.held, s.heldBytes = nil, 0
+	s.held = nil
 }
 
 // authenticated is the answer to every way of signing in.
@@ -148,8 +164,8 @@ func (g *Gateway) signIn(ctx context.Context, s *session, who auth.Identity, res
 	if _, err := g.parts.Users.SignedIn(ctx, who); err != nil {
 		return err
 	}
-	if resume.cursor == "" && s.offset != "" {
-		found, err := g.lookUp(ctx, s.offset)
+	if resume.cursor == "" && s.early != nil && s.early.offset != "" {
+		found, err := g.lookUp(ctx, s.early.offset)
 		if err != nil {
 			return err
 		}
@@ -172,7 +188,7 @@ func (g *Gateway) signIn(ctx context.Context, s *session, who auth.Identity, res
 	from := <-joined
 	if err != nil {
 		s.mu.Lock()
-		s.phase, s.held, s.heldBytes = anonymous, nil, 0
+		s.phase, s.held = anonymous, nil
 		s.mu.Unlock()
 		g.hub.detach(u, s)
 		return err
@@ -180,8 +196,9 @@ func (g *Gateway) signIn(ctx context.Context, s *session, who auth.Identity, res
 	s.mu.Lock()
 	s.user = u
 	s.mu.Unlock()
-	s.offset = ""
-
+	if s.early != nil {
+		s.early.offset = ""
+	}
 	answer := authenticated{UserID: who.User, Cursor: g.parts.Chat.Cursor(from)}
 	if resume.cursor == "" {
 		resume.told = told

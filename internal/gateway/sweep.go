@@ -62,7 +62,7 @@ func (g *Gateway) sweep(s *session, now time.Time) {
 	s.mu.Unlock()
 
 	switch {
-	case phase == anonymous && now.Sub(s.began) >= g.authTimeout:
+	case phase == anonymous && time.Duration(now.UnixNano()-s.began) >= g.authTimeout:
 		s.socket.Disconnect(true)
 	case phase == live && left <= 0:
 		g.failSignIn(s, problem.New(problem.TokenExpired, problem.AuthenticationFailed))
