@@ -103,12 +103,12 @@ func (c *crowd) measure(ctx context.Context, s *bench.Parley, senders []*client,
 			}
 		})
 	}
-	err := sleep(ctx, warmUp)
+	err := bench.Sleep(ctx, warmUp)
 	if err == nil {
 		if from, err = c.now(s); err == nil {
 			c.endToEnd.Store(&bench.Histogram{})
 			close(measuring)
-			err = sleep(ctx, span)
+			err = bench.Sleep(ctx, span)
 		}
 	}
 	if err == nil {
@@ -146,7 +146,7 @@ func (c *crowd) settle(ctx context.Context, acksBefore, deliveriesBefore int64, 
 		case got > owed:
 			return fmt.Errorf("%d deliveries, want %d: some came twice", got, owed)
 		}
-		if err := sleep(ctx, 20*time.Millisecond); err != nil {
+		if err := bench.Sleep(ctx, 20*time.Millisecond); err != nil {
 			return fmt.Errorf("%d deliveries, want %d, %s after the last send: %w", got, owed, settleMax, err)
 		}
 	}
@@ -178,16 +178,4 @@ func (m moment) since(from moment) figures {
 		f.commits = m.commits - from.commits
 	}
 	return f
-}
-
-// sleep waits for d, or returns why ctx ended first.
-func sleep(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
 }

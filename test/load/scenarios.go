@@ -134,7 +134,7 @@ func latency(ctx context.Context, s *bench.Parley, z sizes, add func(measure, va
 		}
 		// The schedule does not wait for a slow server: what is late is sent at once.
 		if wait := time.Until(begun.Add(time.Duration(i) * every)); wait > 0 {
-			if err := sleep(ctx, wait); err != nil {
+			if err := bench.Sleep(ctx, wait); err != nil {
 				return err
 			}
 		}
@@ -162,7 +162,7 @@ func (c *crowd) answered(ctx context.Context, acks int64) error {
 	ctx, cancel := context.WithTimeout(ctx, settleMax)
 	defer cancel()
 	for c.acks.Load()+c.refused.Load() < acks {
-		if err := sleep(ctx, 20*time.Millisecond); err != nil {
+		if err := bench.Sleep(ctx, 20*time.Millisecond); err != nil {
 			return fmt.Errorf("%d acknowledgements, want %d: %w", c.acks.Load(), acks, err)
 		}
 	}
@@ -227,7 +227,7 @@ func idle(ctx context.Context, s *bench.Parley, z sizes, add func(measure, value
 	if err := s.Start(ctx); err != nil {
 		return err
 	}
-	if err := sleep(ctx, z.idleSettle/4); err != nil {
+	if err := bench.Sleep(ctx, z.idleSettle/4); err != nil {
 		return err
 	}
 	before, err := s.ResidentBytes()
@@ -258,7 +258,7 @@ func idle(ctx context.Context, s *bench.Parley, z sizes, add func(measure, value
 		if time.Now().After(end) {
 			break
 		}
-		if err := sleep(ctx, min(time.Second, z.idleSettle)); err != nil {
+		if err := bench.Sleep(ctx, min(time.Second, z.idleSettle)); err != nil {
 			return err
 		}
 	}

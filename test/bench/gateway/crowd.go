@@ -305,15 +305,3 @@ func (c *crowd) settle(ctx context.Context) error {
 	}
 	return nil
 }
-
-// sleep waits for d, or returns why ctx ended first.
-func sleep(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-}

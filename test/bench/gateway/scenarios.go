@@ -220,7 +220,7 @@ func (c *crowd) atRate(ctx context.Context, rate int, span time.Duration, done f
 	begun, asked := time.Now(), time.Now()
 	for i := 0; time.Since(begun) < span; i++ {
 		if wait := time.Until(begun.Add(time.Duration(i) * every)); wait > 0 {
-			if err := sleep(ctx, wait); err != nil {
+			if err := bench.Sleep(ctx, wait); err != nil {
 				return nil, err
 			}
 		}
@@ -251,7 +251,7 @@ func idle(ctx context.Context, m measurement) error {
 	if err != nil {
 		return err
 	}
-	if err := sleep(ctx, m.idleSettle/8); err != nil {
+	if err := bench.Sleep(ctx, m.idleSettle/8); err != nil {
 		return err
 	}
 	before, err := m.ResidentBytes()
@@ -275,7 +275,7 @@ func idle(ctx context.Context, m measurement) error {
 	m.add(connects, float64(count)/to.at.Sub(from.at).Seconds())
 	m.add(connectCost, 1000*(to.server-from.server)/float64(count))
 	to.busy(from, m.add)
-	if err := sleep(ctx, m.idleSettle); err != nil {
+	if err := bench.Sleep(ctx, m.idleSettle); err != nil {
 		return err
 	}
 	holds := func(figure string) error {
@@ -289,7 +289,7 @@ func idle(ctx context.Context, m measurement) error {
 	if asked, err := m.collect(); err != nil {
 		return err
 	} else if asked {
-		if err := sleep(ctx, min(5*time.Second, m.idleSettle)); err != nil {
+		if err := bench.Sleep(ctx, min(5*time.Second, m.idleSettle)); err != nil {
 			return err
 		}
 		if err := holds(heldAtLeast); err != nil {

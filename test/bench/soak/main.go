@@ -224,7 +224,7 @@ func (s *soak) live(ctx context.Context, rec *record) error {
 	})
 	s.sending.Store(true)
 	for end := time.Now().Add(s.duration); err == nil && time.Now().Before(end); {
-		if err = sleep(ctx, s.every); err == nil {
+		if err = bench.Sleep(ctx, s.every); err == nil {
 			err = rec.take()
 		}
 	}
@@ -290,20 +290,8 @@ func until(ctx context.Context, most time.Duration, condition func() (bool, erro
 		if ok || err != nil {
 			return err
 		}
-		if err := sleep(ctx, time.Second); err != nil {
+		if err := bench.Sleep(ctx, time.Second); err != nil {
 			return err
 		}
-	}
-}
-
-// sleep waits for d, or returns why ctx ended first.
-func sleep(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
 	}
 }
