@@ -195,6 +195,7 @@ func (c *client) connect(p received) error {
 		}
 	}()
 	h := c.request.handshake(c.conn)
+	h.SocketID = newSocketID()
 	if len(p.data) > 0 {
 		h.setAuth(p.data)
 	}

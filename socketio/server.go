@@ -92,8 +92,8 @@ type Handshake struct {
 
 	// Data, if OnAuth sets it, becomes the data of the socket before OnConnect sees it.
 	Data any
-	// SocketID, if OnAuth sets it, becomes the id of the socket: that of an earlier one of this namespace, which has ended. While a socket is
-	// connected that has this id the new one gets an id of its own; OnConnect sees which.
+	// SocketID is the id that the socket will have. OnAuth may set that of an earlier one of this namespace, which has ended; while a socket is
+	// connected that has it the new one gets an id of its own, and OnConnect sees which.
 	SocketID string
 	// GivePID, if OnAuth sets it, goes to the client with the CONNECT packet, as "pid". An official client presents it when it connects again,
 	// and takes itself for recovered if it is given the PID that it presented.

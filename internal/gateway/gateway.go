@@ -189,7 +189,6 @@ func (g *Gateway) onAuth(h *socketio.Handshake) error {
 		in.who = who
 	}
 	if g.recovery.on() {
-		h.SocketID = newSocketID()
 		if h.PID != "" && auth.Cursor == "" { // who keeps a cursor needs nothing else
 			g.recover(h, &in)
 		}

@@ -67,12 +67,6 @@ func (r *recovery) opens(pid string) (sid string, ok bool) {
 	return sid, hmac.Equal([]byte(pid), []byte(r.pid(sid)))
 }
 
-func newSocketID() string {
-	var b [15]byte
-	_, _ = rand.Read(b[:]) // It never fails.
-	return base64.RawURLEncoding.EncodeToString(b[:])
-}
-
 // put keeps what is left of a socket; r.mu is held.
 func (r *recovery) put(sid string, l *leftSession) {
 	r.left[sid] = l
