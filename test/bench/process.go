@@ -104,6 +104,9 @@ func cmpErr(err, otherwise error) error {
 	return otherwise
 }
 
+// Exited is closed when the process has ended.
+func (p *Process) Exited() <-chan struct{} { return p.exited }
+
 // LogTail is the end of what the process wrote.
 func (p *Process) LogTail() string {
 	text, err := os.ReadFile(p.log)

@@ -1,0 +1,199 @@
+package world
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+)
+
+// A Kind says what a world is made of.
+type Kind string
+
+// The kinds of worlds.
+const (
+	SQLite          Kind = "sqlite"           // one node with its own database
+	Postgres        Kind = "postgres"         // nodes on one PostgreSQL, their NATS inside of them as a cluster
+	NATS            Kind = "nats"             // nodes on one PostgreSQL, and one NATS server outside of them
+	PostgresReplica Kind = "postgres-replica" // as Postgres, and PostgreSQL has a synchronous standby to fail over to
+)
+
+// Kinds are all of them.
+var Kinds = []Kind{SQLite, Postgres, NATS, PostgresReplica}
+
+// Options say which world to start.
+type Options struct {
+	Kind Kind
+	// Nodes is how many there are; 0: two, or the one that SQLite allows.
+	Nodes int
+	// Binary is the parley to run; a relative path is taken from the working folder.
+	Binary string
+	// Dir is for the nodes' data and for logs, which stay there after Close. Empty: a temporary folder, which does not stay.
+	Dir string
+	// Env are further environment variables of the nodes, as NAME=value, which go before those of the world.
+	Env []string
+	// Log gets a line for whatever the world does; nil: nobody.
+	Log io.Writer
+	// MemoryMaxBytes is the limit of each node's memory group, file cache included; 0: none.
+	MemoryMaxBytes int64
+	// DiskMaxBytes has the data folder of each node be a file system of that size, kept in memory, which can be filled up; 0: a
+	// plain folder. It needs [Isolate].
+	DiskMaxBytes int64
+}
+
+// A World is a running one. Its methods may be called from any goroutine.
+type World struct {
+	options        Options
+	dir            string
+	temporary      bool
+	secret, apiKey string
+	log            *slog.Logger
+	nodes          []*Node
+	faults         []Fault
+	missing        []Missing
+
+	watching sync.WaitGroup // of the ends of the nodes' processes
+
+	mu     sync.Mutex
+	harmed map[string]bool // targets of faults that are on; see harm
+	exits  []Exit
+}
+
+// An Exit is an end of a node that the world did not ask for.
+type Exit struct {
+	Node     string
+	Time     time.Time
+	Starting bool // before it was ready
+	Cause    string
+}
+
+// Start makes a world and returns once all nodes are ready. ctx is for the start alone; [World.Close] ends what was started.
+func Start(ctx context.Context, o Options) (_ *World, err error) {
+	switch {
+	case o.Kind == SQLite && o.Nodes > 1:
+		return nil, fmt.Errorf("world: SQLite has one node, not %d", o.Nodes)
+	case o.Kind == SQLite:
+		o.Nodes = 1
+	case o.Nodes == 0:
+		o.Nodes = 2
+	}
+	if o.Log == nil {
+		o.Log = io.Discard
+	}
+	if o.Binary, err = filepath.Abs(o.Binary); err != nil {
+		return nil, fmt.Errorf("world: %w", err)
+	}
+	w := &World{options: o, dir: o.Dir, secret: rand.Text() + rand.Text(), apiKey: rand.Text(), harmed: map[string]bool{},
+		log: slog.New(slog.NewTextHandler(o.Log, nil))}
+	defer func() {
+		if err != nil {
+			err = errors.Join(fmt.Errorf("world: %w", err), w.Close())
+		}
+	}()
+	if err := w.makeFolder(); err != nil {
+		return nil, err
+	}
+	switch o.Kind {
+	case SQLite:
+	default:
+		return nil, fmt.Errorf("there is no kind %q", o.Kind)
+	}
+	if err := w.makeNodes(); err != nil {
+		return nil, err
+	}
+	if err := w.startNodes(ctx); err != nil {
+		return nil, err
+	}
+	w.faults, w.missing = w.choose()
+	return w, nil
+}
+
+func (w *World) makeFolder() (err error) {
+	if w.dir == "" {
+		w.temporary = true
+		w.dir, err = os.MkdirTemp("", "parley-chaos-")
+		return err
+	}
+	if w.dir, err = filepath.Abs(w.dir); err != nil {
+		return err
+	}
+	return os.MkdirAll(w.dir, 0o755)
+}
+
+func (w *World) makeNodes() error {
+	for i := range w.options.Nodes {
+		n, err := w.newNode(i)
+		if err != nil {
+			return err
+		}
+		w.nodes = append(w.nodes, n)
+	}
+	return nil
+}
+
+// startNodes starts all nodes at once, as an operator would.
+func (w *World) startNodes(ctx context.Context) error {
+	var starting sync.WaitGroup
+	errs := make([]error, len(w.nodes))
+	for i, n := range w.nodes {
+		starting.Go(func() { errs[i] = n.Start(ctx) })
+	}
+	starting.Wait()
+	return errors.Join(errs...)
+}
+
+// Close ends everything that the world started. It may be called again.
+func (w *World) Close() error {
+	var stopping sync.WaitGroup
+	for _, n := range w.nodes {
+		stopping.Go(n.close)
+	}
+	stopping.Wait()
+	w.watching.Wait()
+	if w.temporary {
+		return os.RemoveAll(w.dir)
+	}
+	return nil
+}
+
+// Kind is what the world is made of.
+func (w *World) Kind() Kind { return w.options.Kind }
+
+// Nodes are the servers, in the order of their names.
+func (w *World) Nodes() []*Node { return w.nodes }
+
+// DatabaseURL leads to the nodes' database, as PARLEY_DATABASE_URL takes it; it is empty for SQLite, which is in [Node.Data].
+func (w *World) DatabaseURL() string { return "" }
+
+// APIKey is accepted by all nodes as X-API-Key.
+func (w *World) APIKey() string { return w.apiKey }
+
+// Exits are the ends of nodes that the world did not ask for, the oldest first.
+func (w *World) Exits() []Exit {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return append([]Exit(nil), w.exits...)
+}
+
+// Token makes a token for user that all nodes accept for a day (RFC 7519, HS256).
+func (w *World) Token(user string) string {
+	encode := base64.RawURLEncoding.EncodeToString
+	claims, err := json.Marshal(map[string]any{"sub": user, "exp": time.Now().Add(24 * time.Hour).Unix()})
+	if err != nil {
+		panic(err) // A string and a number are always JSON.
+	}
+	signed := encode([]byte(`{"alg":"HS256","typ":"JWT"}`)) + "." + encode(claims)
+	mac := hmac.New(sha256.New, []byte(w.secret))
+	mac.Write([]byte(signed)) // A hash takes all.
+	return signed + "." + encode(mac.Sum(nil))
+}
