@@ -28,9 +28,12 @@ const startTries = 5
 type Options struct {
 	// Settings are extra server settings, each as "name=value", such as "fsync=off" for a test that it is refused.
 	Settings []string
+	// Port is that of the server, on loopback; 0: a free one.
+	Port int
 }
 
-// A Cluster is a running private PostgreSQL server.
+// A Cluster is a private PostgreSQL server. It runs, unless [Cluster.Shutdown] ended it and until [Cluster.Start] starts it again.
+// Its methods are for one goroutine.
 type Cluster struct {
 	// URL leads to the cluster's empty maintenance database "postgres", as its superuser, over loopback TCP.
 	URL string
@@ -40,8 +43,12 @@ type Cluster struct {
 	Version int
 
 	dir      string
+	bin      Binaries
+	owner    *syscall.Credential
+	password string
+	port     int
 	watchdog *exec.Cmd
-	lifeline *os.File // write end of the watchdog's pipe: while it is open, the server lives
+	lifeline *os.File // write end of the watchdog's pipe: while it is open, the folder stays, and each line starts the server
 }
 
 // Start makes a cluster and returns once it accepts connections. Until ctx ends it waits for that; afterwards ctx has no
@@ -55,100 +62,111 @@ func Start(ctx context.Context, o Options) (*Cluster, error) {
 	if err != nil {
 		return nil, fmt.Errorf("postgres: %w", err)
 	}
-	var c *Cluster
 	for range startTries {
-		if c, err = start(ctx, bin, owner, o.Settings); !errors.Is(err, syscall.EADDRINUSE) {
+		var c *Cluster
+		if c, err = create(ctx, bin, owner, o); err == nil {
+			return c, nil
+		}
+		if !errors.Is(err, syscall.EADDRINUSE) || o.Port != 0 {
 			break
 		}
 	}
-	if err != nil {
-		return nil, fmt.Errorf("postgres: %w", err)
-	}
-	return c, nil
+	return nil, fmt.Errorf("postgres: %w", err)
 }
 
-// start makes one attempt, and leaves nothing behind if it fails. Errors: syscall.EADDRINUSE if somebody took the port
+// create makes one attempt, and leaves nothing behind if it fails. Errors: syscall.EADDRINUSE if somebody took the port
 // between its choice and its use.
-func start(ctx context.Context, bin Binaries, owner *syscall.Credential, settings []string) (_ *Cluster, err error) {
-	dir, err := makeFolder(owner)
+func create(ctx context.Context, bin Binaries, owner *syscall.Credential, o Options) (_ *Cluster, err error) {
+	c, err := newCluster(bin, owner, o)
 	if err != nil {
 		return nil, err
 	}
-	c := &Cluster{dir: dir, SocketDir: dir, Version: bin.Version}
 	defer func() {
 		if err != nil {
 			c.Stop()
 		}
 	}()
-
-	if owner != nil && !openToAll(filepath.Join(bin.Dir, "postgres")) {
-		// An installation in root's home cannot be run by anybody else, so the cluster gets a copy.
-		install := filepath.Join(dir, "install")
-		if err := os.CopyFS(install, os.DirFS(filepath.Dir(bin.Dir))); err != nil {
-			return nil, fmt.Errorf("copy of the server binaries: %w", err)
-		}
-		bin.Dir = filepath.Join(install, "bin")
-	}
-	password := rand.Text()
-	passwordFile := filepath.Join(dir, "password")
-	if err := os.WriteFile(passwordFile, []byte(password), 0o600); err != nil {
+	c.password = rand.Text()
+	passwordFile := filepath.Join(c.dir, "password")
+	if err := os.WriteFile(passwordFile, []byte(c.password), 0o600); err != nil {
 		return nil, err
 	}
-	if err := giveTo(owner, dir); err != nil {
+	if err := giveTo(owner, c.dir); err != nil {
 		return nil, err
 	}
-
 	// Without a sync here a crash of the machine loses this cluster, which nobody would miss.
-	initdb := exec.CommandContext(ctx, filepath.Join(bin.Dir, "initdb"), "--no-sync", "-D", filepath.Join(dir, "data"),
-		"-E", "UTF8", "--locale=C.UTF-8", "-U", superuser, "-A", "scram-sha-256", "--pwfile", passwordFile)
-	initdb.Dir = dir
-	initdb.SysProcAttr = runAs(owner)
-	if out, err := initdb.CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("initdb: %w\n%s", err, out)
-	}
-	port, err := c.launch(ctx, bin, owner, settings)
-	if err != nil {
+	if err := c.run(ctx, "initdb", "--no-sync", "-D", c.data(), "-E", "UTF8", "--locale=C.UTF-8", "-U", superuser,
+		"-A", "scram-sha-256", "--pwfile", passwordFile); err != nil {
 		return nil, err
 	}
-	u := url.URL{Scheme: "postgres", User: url.UserPassword(superuser, password),
-		Host: net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), Path: "postgres", RawQuery: "sslmode=disable"}
-	c.URL = u.String()
-	return c, nil
+	return c, c.launch(ctx, o.Settings)
 }
 
-// watchdogScript runs the server until its own standard input ends, then ends it and removes the folder.
+// newCluster makes the folder of a cluster, with all but its data in it. Its caller stops it, if anything fails later.
+func newCluster(bin Binaries, owner *syscall.Credential, o Options) (_ *Cluster, err error) {
+	c := &Cluster{Version: bin.Version, bin: bin, owner: owner, port: o.Port}
+	if c.port == 0 {
+		if c.port, err = freePort(); err != nil {
+			return nil, err
+		}
+	}
+	if c.dir, err = makeFolder(owner); err != nil {
+		return nil, err
+	}
+	c.SocketDir = c.dir
+	if owner != nil && !openToAll(filepath.Join(bin.Dir, "postgres")) {
+		// An installation in root's home cannot be run by anybody else, so the cluster gets a copy.
+		install := filepath.Join(c.dir, "install")
+		if err := os.CopyFS(install, os.DirFS(filepath.Dir(bin.Dir))); err != nil {
+			c.Stop()
+			return nil, fmt.Errorf("copy of the server binaries: %w", err)
+		}
+		c.bin.Dir = filepath.Join(install, "bin")
+	}
+	return c, giveTo(owner, c.dir)
+}
+
+// run runs one of the server's programs to its end, as the cluster's owner.
+func (c *Cluster) run(ctx context.Context, program string, args ...string) error {
+	cmd := exec.CommandContext(ctx, filepath.Join(c.bin.Dir, program), args...)
+	cmd.Dir = c.dir
+	cmd.SysProcAttr = runAs(c.owner)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("%s: %w\n%s", program, err, out)
+	}
+	return nil
+}
+
+func (c *Cluster) data() string { return filepath.Join(c.dir, "data") }
+
+// watchdogScript starts the server at each line of its standard input; when that ends, it ends the server and removes the folder.
 // $1 is the folder, the rest the server's command line. An immediate shutdown is right for data that nobody will read.
 const watchdogScript = `dir=$1; shift
-"$@" </dev/null &
-server=$!
-cat >/dev/null
+while read -r line; do
+	"$@" </dev/null &
+	server=$!
+done
 kill -QUIT "$server" 2>/dev/null
-wait "$server"
+wait
 cd / && rm -rf "$dir"`
 
-// launch starts the server on a free port under its watchdog and waits until it is ready.
-func (c *Cluster) launch(ctx context.Context, bin Binaries, owner *syscall.Credential, settings []string) (port int, err error) {
-	port, err = freePort()
+// launch starts the watchdog, and the server under it.
+func (c *Cluster) launch(ctx context.Context, settings []string) error {
+	log, err := os.OpenFile(c.logPath(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
-		return 0, err
-	}
-	data := filepath.Join(c.dir, "data")
-	logPath := filepath.Join(c.dir, "log")
-	log, err := os.OpenFile(logPath, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
-	if err != nil {
-		return 0, err
+		return err
 	}
 	defer log.Close()
 	stdin, lifeline, err := os.Pipe()
 	if err != nil {
-		return 0, err
+		return err
 	}
 	defer stdin.Close()
 
-	args := []string{"-c", watchdogScript, "sh", c.dir, filepath.Join(bin.Dir, "postgres"), "-D", data}
+	args := []string{"-c", watchdogScript, "sh", c.dir, filepath.Join(c.bin.Dir, "postgres"), "-D", c.data()}
 	for _, s := range append([]string{
 		"listen_addresses=127.0.0.1",
-		"port=" + strconv.Itoa(port),
+		"port=" + strconv.Itoa(c.port),
 		"unix_socket_directories=" + c.dir,
 		"max_connections=200",
 	}, settings...) {
@@ -159,42 +177,61 @@ func (c *Cluster) launch(ctx context.Context, bin Binaries, owner *syscall.Crede
 	c.watchdog.Stdin = stdin
 	// The output goes to a file, for one that inherited ours would keep "go test" waiting for its end.
 	c.watchdog.Stdout, c.watchdog.Stderr = log, log
-	c.watchdog.SysProcAttr = runAs(owner)
+	c.watchdog.SysProcAttr = runAs(c.owner)
 	c.watchdog.SysProcAttr.Setsid = true // an interrupt typed at the terminal is for the tests, which then end us
 	if err := c.watchdog.Start(); err != nil {
 		lifeline.Close()
 		c.watchdog = nil
-		return 0, err
+		return err
 	}
 	c.lifeline = lifeline
+	u := url.URL{Scheme: "postgres", User: url.UserPassword(superuser, c.password),
+		Host: net.JoinHostPort("127.0.0.1", strconv.Itoa(c.port)), Path: "postgres", RawQuery: "sslmode=disable"}
+	c.URL = u.String()
+	return c.start(ctx, func(log []byte) error {
+		switch {
+		case !bytes.Contains(log, []byte("FATAL:")):
+			return nil
+		case bytes.Contains(log, []byte("could not bind")):
+			return fmt.Errorf("port %d: %w", c.port, syscall.EADDRINUSE)
+		}
+		return fmt.Errorf("the server did not start:\n%s", log)
+	})
+}
 
+// start has the watchdog start the server, and returns once it accepts connections, or what failed makes of its log.
+func (c *Cluster) start(ctx context.Context, failed func(log []byte) error) error {
+	if _, err := c.lifeline.WriteString("start\n"); err != nil {
+		return err
+	}
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		switch state, err := os.ReadFile(filepath.Join(data, "postmaster.pid")); {
+		switch state, err := os.ReadFile(c.pidPath()); {
 		case err == nil && bytes.Contains(state, []byte("\nready")):
-			return port, nil
+			return nil
 		case err != nil && !errors.Is(err, fs.ErrNotExist):
-			return 0, err
+			return err
 		}
-		out, _ := os.ReadFile(logPath) // an unreadable log is an empty one
-		if bytes.Contains(out, []byte("FATAL:")) {
-			if bytes.Contains(out, []byte("could not bind")) {
-				return 0, fmt.Errorf("port %d: %w", port, syscall.EADDRINUSE)
-			}
-			return 0, fmt.Errorf("the server did not start:\n%s", out)
+		log, _ := os.ReadFile(c.logPath()) // an unreadable log is an empty one
+		if err := failed(log); err != nil {
+			return err
 		}
 		select {
 		case <-ctx.Done():
-			return 0, fmt.Errorf("waiting for the server: %w\n%s", context.Cause(ctx), out)
+			return fmt.Errorf("waiting for the server: %w\n%s", context.Cause(ctx), log[max(0, len(log)-2000):])
 		case <-tick.C:
 		}
 	}
 }
 
+func (c *Cluster) pidPath() string { return filepath.Join(c.data(), "postmaster.pid") }
+
+func (c *Cluster) logPath() string { return filepath.Join(c.dir, "log") }
+
 // PID is the process id of the postmaster, whose children are all the server's other processes.
 func (c *Cluster) PID() (int, error) {
-	state, err := os.ReadFile(filepath.Join(c.dir, "data", "postmaster.pid"))
+	state, err := os.ReadFile(c.pidPath())
 	if err != nil {
 		return 0, fmt.Errorf("postgres: %w", err)
 	}

@@ -6,6 +6,8 @@
 //   - Durability is as in production (fsync on), because Parley refuses a server without it.
 //   - The cluster ends, and its folder is removed, when [Cluster.Stop] is called or when the process that started it
 //     is gone, killed or not: a watchdog holds the read end of a pipe whose write end only that process has.
+//   - It can be ended in each way that a server ends, and started again on its data and port; and it can have a replica, to fail
+//     over to.
 //   - It works for root too: PostgreSQL refuses root, so it then runs as the user postgres or nobody.
 //
 // # Server binaries
