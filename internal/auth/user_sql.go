@@ -2,7 +2,6 @@ package auth
 
 import (
 	"context"
-	"database/sql"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -15,7 +14,7 @@ import (
 
 const userColumns = `users.id, display_name, username, email, avatar_url, role, metadata, created_ms, updated_ms`
 
-func scanUser(rows *sql.Rows) (User, error) {
+func scanUser(rows sqldb.Row) (User, error) {
 	var u User
 	var metadata *string
 	err := rows.Scan(&u.ID, &u.DisplayName, &u.Username, &u.Email, &u.AvatarURL, &u.Role, &metadata,
@@ -29,7 +28,7 @@ func scanUser(rows *sql.Rows) (User, error) {
 // read finds one row by its primary key.
 func (u *Users) read(ctx context.Context, user id.User) (row User, found bool, err error) {
 	err = u.db.Read(ctx, func(tx *sqldb.Tx) error {
-		return tx.Each(ctx, func(rows *sql.Rows) (err error) {
+		return tx.Each(ctx, func(rows sqldb.Row) (err error) {
 			found = true
 			row, err = scanUser(rows)
 			return err
@@ -46,7 +45,7 @@ func (u *Users) write(ctx context.Context, i Identity) (User, error) {
 	}
 	var row User
 	err := u.db.InTxUrgent(ctx, func(tx *sqldb.Tx) error {
-		return tx.Each(ctx, func(rows *sql.Rows) (err error) {
+		return tx.Each(ctx, func(rows sqldb.Row) (err error) {
 			row, err = scanUser(rows)
 			return err
 		}, `
@@ -96,7 +95,7 @@ func (u *Users) Lookup(ctx context.Context, ids []id.User) (map[id.User]User, er
 	}
 	users := make(map[id.User]User, len(ids))
 	err := u.db.Read(ctx, func(tx *sqldb.Tx) error {
-		return tx.EachMulti(ctx, func(rows *sql.Rows) error {
+		return tx.EachMulti(ctx, func(rows sqldb.Row) error {
 			user, err := scanUser(rows)
 			users[user.ID] = user
 			return err

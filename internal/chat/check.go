@@ -84,7 +84,7 @@ func Check(ctx context.Context, db *sqldb.DB) error {
 	err := db.Read(ctx, func(tx *sqldb.Tx) error {
 		for _, inv := range invariants {
 			rows := 0
-			err := tx.Each(ctx, func(r *sql.Rows) error {
+			err := tx.Each(ctx, func(r sqldb.Row) error {
 				var a, b, c sql.NullString
 				if err := r.Scan(&a, &b, &c); err != nil {
 					return err

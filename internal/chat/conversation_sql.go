@@ -2,7 +2,6 @@ package chat
 
 import (
 	"context"
-	"database/sql"
 	"encoding/json"
 	"fmt"
 
@@ -14,7 +13,7 @@ import (
 const conversationColumns = `c.id, c.type, c.name, c.avatar_url, c.last_message_id, c.last_message_ms, c.created_by, c.settings,
 	c.created_ms, c.updated_ms, c.member_count, c.last_seq, c.changed_pos, c.pos, c.last_pos`
 
-func scanConversation(rows *sql.Rows, more ...any) (Conversation, error) {
+func scanConversation(rows sqldb.Row, more ...any) (Conversation, error) {
 	var cv Conversation
 	var settings string
 	err := rows.Scan(append([]any{&cv.ID, &cv.Type, &cv.Name, &cv.AvatarURL, &cv.LastMessageID, &cv.LastMessageAt, &cv.CreatedBy, &settings,
@@ -30,7 +29,7 @@ func (m *Member) scan() []any {
 	return []any{&m.UserID, &m.Role, &m.Active, &m.JoinedSeq, &m.joinedPos, &m.ChangedPos, &m.DeliveredSeq, &m.ReadSeq, &m.JoinedAt}
 }
 
-func scanMember(rows *sql.Rows) (Member, error) {
+func scanMember(rows sqldb.Row) (Member, error) {
 	var m Member
 	return m, rows.Scan(m.scan()...)
 }
@@ -39,7 +38,7 @@ func scanMember(rows *sql.Rows) (Member, error) {
 // there is no such conversation or u is no member of it.
 func loadConversation(ctx context.Context, tx *sqldb.Tx, cid id.Conversation, u id.User) (cv Conversation, m Member, err error) {
 	found := false
-	err = tx.Each(ctx, func(rows *sql.Rows) error {
+	err = tx.Each(ctx, func(rows sqldb.Row) error {
 		found = true
 		cv, err = scanConversation(rows, m.scan()...)
 		return err
@@ -71,7 +70,7 @@ func loadMembers(ctx context.Context, tx *sqldb.Tx, cid id.Conversation, users [
 		rows[i] = []any{int64(cid.Bucket()), string(cid), string(u)}
 	}
 	found := make(map[id.User]Member, len(users))
-	err := tx.EachMulti(ctx, func(r *sql.Rows) error {
+	err := tx.EachMulti(ctx, func(r sqldb.Row) error {
 		m, err := scanMember(r)
 		found[m.UserID] = m
 		return err
@@ -97,7 +96,7 @@ func listMembers(ctx context.Context, tx *sqldb.Tx, cid id.Conversation, after i
 
 func selectMemberPage(ctx context.Context, tx *sqldb.Tx, query string, args ...any) ([]Member, error) {
 	members := []Member{}
-	err := tx.Each(ctx, func(rows *sql.Rows) error {
+	err := tx.Each(ctx, func(rows sqldb.Row) error {
 		m, err := scanMember(rows)
 		members = append(members, m)
 		return err
@@ -140,7 +139,7 @@ func findPair(ctx context.Context, tx *sqldb.Tx, b id.Bucket, pair string, u id.
 // each conversation by its own, and sorts them: bounded by the number of the caller's conversations.
 func listConversations(ctx context.Context, tx *sqldb.Tx, u id.User, afterMillis int64, after id.Conversation, limit int) ([]Conversation, error) {
 	page := []Conversation{}
-	err := tx.Each(ctx, func(rows *sql.Rows) error {
+	err := tx.Each(ctx, func(rows sqldb.Row) error {
 		var role Role
 		cv, err := scanConversation(rows, &role)
 		cv.Role = role
@@ -205,12 +204,8 @@ func saveMembers(ctx context.Context, l *logTx, cv *Conversation, pos int64, mem
 		}
 		rows[i] = []any{bucket, string(cv.ID), string(m.UserID), string(m.Role), m.Active, m.JoinedSeq, joinedPos, pos, m.DeliveredSeq, m.ReadSeq, int64(m.JoinedAt), left}
 	}
-	if _, err := l.ExecMulti(ctx, upsertMembers, rows); err != nil {
-		return fmt.Errorf("save members: %w", err)
-	}
-	if _, err := l.ExecMulti(ctx, insertUserConversations, mine); err != nil {
-		return fmt.Errorf("save members: %w", err)
-	}
+	l.Queue(upsertMembers, rows, nil)
+	l.Queue(insertUserConversations, mine, nil)
 	cv.Pos, cv.lastPos, cv.UpdatedAt = pos, pos, l.now
 	_, err := l.Exec(ctx, `UPDATE conversations SET member_count = $3, changed_pos = $4, last_pos = $4, updated_ms = $5 WHERE bucket = $1 AND id = $2`,
 		bucket, string(cv.ID), cv.MemberCount, pos, int64(l.now))

@@ -2,7 +2,6 @@ package chat
 
 import (
 	"context"
-	"database/sql"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -61,6 +60,10 @@ type logTx struct {
 	*sqldb.Tx
 	now   wire.Time
 	heads []Commit // sorted by bucket
+	// found says that something is answered which an earlier transaction wrote, maybe one whose commit is in doubt. So this
+	// one writes the heads although they have not moved: its commit then waits for all that stands before it in
+	// PostgreSQL's log, on a synchronous standby too.
+	found bool
 }
 
 // at returns the head of a bucket that the transaction holds.
@@ -96,6 +99,9 @@ var saveHeads = sqldb.NewMulti(`UPDATE buckets SET last_pos = v.column2 FROM {ro
 
 // change runs f in a transaction that holds the locks of buckets, commits what f wrote together with
 // the new heads, and returns what is to be told, bucket by bucket.
+//
+// The statement that locks is queued: it goes with the first that f runs, which must come before f asks for a position or
+// the time.
 func (c *Chat) change(ctx context.Context, urgent bool, buckets []id.Bucket, f func(*logTx) error) ([]Commit, error) {
 	slices.Sort(buckets)
 	buckets = slices.Compact(buckets)
@@ -110,35 +116,29 @@ func (c *Chat) change(ctx context.Context, urgent bool, buckets []id.Bucket, f f
 		for i, b := range buckets {
 			rows[i] = []any{int64(b)}
 		}
-		err := tx.EachMulti(ctx, func(r *sql.Rows) error {
+		tx.Queue(lockBuckets[tx.Dialect], rows, func(r sqldb.Row) error {
 			var h Commit
 			if err := r.Scan(&h.Bucket, &h.Prev); err != nil {
 				return err
 			}
 			h.Pos = h.Prev
 			l.heads = append(l.heads, h)
+			l.now = wire.At(c.now()) // after the wait for the lock
 			return nil
-		}, lockBuckets[tx.Dialect], rows)
-		if err != nil {
-			return fmt.Errorf("chat: lock buckets: %w", err)
-		}
-		if len(l.heads) != len(buckets) {
-			return fmt.Errorf("chat: %d of %d buckets have a row", len(l.heads), len(buckets))
-		}
-		l.now = wire.At(c.now()) // after the wait for the lock
+		})
 		if err := f(l); err != nil {
 			return err
 		}
 		rows = rows[:0]
 		for _, h := range l.heads {
 			if h.Pos > h.Prev {
-				rows = append(rows, []any{int64(h.Bucket), h.Pos})
 				commits = append(commits, h)
 			}
+			if h.Pos > h.Prev || l.found {
+				rows = append(rows, []any{int64(h.Bucket), h.Pos})
+			}
 		}
-		if _, err := tx.ExecMulti(ctx, saveHeads, rows); err != nil {
-			return fmt.Errorf("chat: save heads: %w", err)
-		}
+		tx.Queue(saveHeads, rows, nil)
 		return nil
 	})
 	if err != nil {
@@ -149,7 +149,12 @@ func (c *Chat) change(ctx context.Context, urgent bool, buckets []id.Bucket, f f
 
 // changeAndTell is change for a single conversation's bucket, with the telling.
 func (c *Chat) changeAndTell(ctx context.Context, b id.Bucket, f func(*logTx) error) error {
-	commits, err := c.change(ctx, false, []id.Bucket{b}, f)
+	commits, err := c.change(ctx, false, []id.Bucket{b}, func(l *logTx) error {
+		if err := l.Flush(ctx); err != nil {
+			return fmt.Errorf("chat: lock: %w", err)
+		}
+		return f(l)
+	})
 	if err != nil {
 		return err
 	}

@@ -189,12 +189,8 @@ func (c *Chat) systemMessage(ctx context.Context, l *logTx, cv *Conversation, by
 	}
 	m := &Message{ID: id.NewMessage(cv.ID.Bucket(), l.now.Time()), ConversationID: cv.ID, SenderID: by, Type: "system", Metadata: metadata}
 	cv.append(l, m)
-	if _, err := l.ExecMulti(ctx, insertMessages, [][]any{m.insertRow()}); err != nil {
-		return fmt.Errorf("system message: %w", err)
-	}
-	if _, err := l.ExecMulti(ctx, saveLast, [][]any{cv.lastRow()}); err != nil {
-		return fmt.Errorf("system message: %w", err)
-	}
+	l.Queue(insertMessages, [][]any{m.insertRow()}, nil)
+	l.Queue(saveLast, [][]any{cv.lastRow()}, nil)
 	l.tell(m.change(MessageNew))
 	return nil
 }

@@ -15,7 +15,7 @@ const messageColumns = `m.id, m.conversation_id, m.sender_id, m.content, m.type,
 	m.metadata, m.reply_to_id, m.is_edited, m.is_deleted, m.is_flagged, m.edited_ms, m.deleted_ms, m.created_ms, m.seq,
 	m.pos, COALESCE(m.changed_pos, m.pos), COALESCE(m.client_message_id, ''), COALESCE(m.request_hash, '')`
 
-func scanMessage(rows *sql.Rows, more ...any) (Message, error) {
+func scanMessage(rows sqldb.Row, more ...any) (Message, error) {
 	var m Message
 	var metadata sql.NullString
 	err := rows.Scan(append([]any{&m.ID, &m.ConversationID, &m.SenderID, &m.Content, &m.Type, &m.EncryptedContent, &m.FileURL, &m.FileName, &m.FileSize,
@@ -31,7 +31,7 @@ func scanMessage(rows *sql.Rows, more ...any) (Message, error) {
 // loadMessage is served by the unique key of ids. Errors: errMessageNotFound.
 func loadMessage(ctx context.Context, tx *sqldb.Tx, mid id.Message) (m Message, err error) {
 	found := false
-	err = tx.Each(ctx, func(rows *sql.Rows) error {
+	err = tx.Each(ctx, func(rows sqldb.Row) error {
 		found = true
 		m, err = scanMessage(rows)
 		return err

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
-	"database/sql"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -354,11 +353,11 @@ func (c *Chat) createMessages(ctx context.Context, b *batch) error {
 				s.err = errOtherDraft
 				continue
 			}
-			s.repeat = first
+			s.repeat, b.log.found = first, true
 			continue
 		}
 		if own := now.own[s.message.ID]; own != nil {
-			s.repeat = own
+			s.repeat, b.log.found = own, true
 			continue
 		}
 		if s.err = s.refusal; s.err != nil {
@@ -381,15 +380,12 @@ func (c *Chat) createMessages(ctx context.Context, b *batch) error {
 		b.log.tell(ch)
 		rows = append(rows, m.insertRow())
 	}
-	_, err = b.log.ExecMulti(ctx, insertMessages, rows)
-	if err != nil {
-		return fmt.Errorf("insert messages: %w", err)
-	}
+	b.log.Queue(insertMessages, rows, nil)
 	return nil
 }
 
 // updateConversations, step 4: the last message of each conversation that got one.
-func (c *Chat) updateConversations(ctx context.Context, b *batch) error {
+func (c *Chat) updateConversations(_ context.Context, b *batch) error {
 	changed := map[id.Conversation]bool{}
 	var rows [][]any
 	for _, s := range b.items {
@@ -398,10 +394,7 @@ func (c *Chat) updateConversations(ctx context.Context, b *batch) error {
 			rows = append(rows, b.conversations[s.conv].lastRow())
 		}
 	}
-	_, err := b.log.ExecMulti(ctx, saveLast, rows)
-	if err != nil {
-		return fmt.Errorf("update conversations: %w", err)
-	}
+	b.log.Queue(saveLast, rows, nil)
 	return nil
 }
 
@@ -412,7 +405,7 @@ var saveReceipts = sqldb.NewMulti(`UPDATE members SET delivered_seq = v.column4,
 	"BIGINT", "TEXT", "TEXT", "BIGINT")
 
 // createStatus, step 5: what a sender sends he has read.
-func (c *Chat) createStatus(ctx context.Context, b *batch) error {
+func (c *Chat) createStatus(_ context.Context, b *batch) error {
 	last := map[memberKey]int64{}
 	for _, s := range b.items {
 		if s.change != nil {
@@ -423,10 +416,7 @@ func (c *Chat) createStatus(ctx context.Context, b *batch) error {
 	for k, seq := range last {
 		rows = append(rows, []any{int64(k.conv.Bucket()), string(k.conv), string(k.user), seq})
 	}
-	_, err := b.log.ExecMulti(ctx, saveReceipts, rows)
-	if err != nil {
-		return fmt.Errorf("create status: %w", err)
-	}
+	b.log.Queue(saveReceipts, rows, nil)
 	return nil
 }
 
@@ -504,7 +494,7 @@ func (c *Chat) loadForSends(ctx context.Context, b *batch) (current, error) {
 			own = append(own, []any{bucket, string(s.message.ID)})
 		}
 	}
-	err := b.log.EachMulti(ctx, func(r *sql.Rows) error {
+	b.log.Queue(selectSenders, senders, func(r sqldb.Row) error {
 		var cv Conversation
 		var m Member
 		err := r.Scan(&cv.ID, &cv.Type, &cv.LastSeq, &cv.LastMessageAt, &m.UserID, &m.Role, &m.Active)
@@ -513,35 +503,26 @@ func (c *Chat) loadForSends(ctx context.Context, b *batch) (current, error) {
 			b.conversations[cv.ID] = &cv
 		}
 		return err
-	}, selectSenders, senders)
-	if err != nil {
-		return now, fmt.Errorf("load senders: %w", err)
-	}
-	err = b.log.EachMulti(ctx, func(r *sql.Rows) error {
+	})
+	b.log.Queue(selectSent, clients, func(r sqldb.Row) error {
 		m, err := scanMessage(r)
 		now.sent[clientKey{m.ConversationID, m.SenderID, m.ClientMessageID}] = &m
 		return err
-	}, selectSent, clients)
-	if err != nil {
-		return now, fmt.Errorf("load what was sent: %w", err)
-	}
-	err = b.log.EachMulti(ctx, func(r *sql.Rows) error {
+	})
+	b.log.Queue(selectReplies, replies, func(r sqldb.Row) error {
 		var mid id.Message
 		var cid id.Conversation
 		err := r.Scan(&mid, &cid)
 		now.replies[mid] = cid
 		return err
-	}, selectReplies, replies)
-	if err != nil {
-		return now, fmt.Errorf("load replies: %w", err)
-	}
-	err = b.log.EachMulti(ctx, func(r *sql.Rows) error {
+	})
+	b.log.Queue(selectMessages, own, func(r sqldb.Row) error {
 		m, err := scanMessage(r)
 		now.own[m.ID] = &m
 		return err
-	}, selectMessages, own)
-	if err != nil {
-		return now, fmt.Errorf("load the batch's own: %w", err)
+	})
+	if err := b.log.Flush(ctx); err != nil {
+		return now, fmt.Errorf("load for sends: %w", err)
 	}
 	return now, nil
 }

@@ -2,7 +2,6 @@ package chat
 
 import (
 	"context"
-	"database/sql"
 	"fmt"
 	"slices"
 
@@ -13,7 +12,7 @@ import (
 // selectHeads reads 256 rows.
 func selectHeads(ctx context.Context, tx *sqldb.Tx) (Positions, error) {
 	heads := make(Positions, id.Buckets)
-	err := tx.Each(ctx, func(rows *sql.Rows) error {
+	err := tx.Each(ctx, func(rows sqldb.Row) error {
 		var b id.Bucket
 		var pos int64
 		err := rows.Scan(&b, &pos)
@@ -29,7 +28,7 @@ func selectHeads(ctx context.Context, tx *sqldb.Tx) (Positions, error) {
 // listMemberships is served by the primary keys, from user_conversations on.
 func listMemberships(ctx context.Context, tx *sqldb.Tx, u id.User) ([]Membership, error) {
 	var ms []Membership
-	err := tx.Each(ctx, func(rows *sql.Rows) error {
+	err := tx.Each(ctx, func(rows sqldb.Row) error {
 		var m Membership
 		err := rows.Scan(append([]any{&m.Conversation, &m.changedPos, &m.lastPos}, m.Member.scan()...)...)
 		ms = append(ms, m)
@@ -68,7 +67,7 @@ func selectMessagePage(ctx context.Context, tx *sqldb.Tx, query string, cid id.C
 
 func collectMessages(ctx context.Context, tx *sqldb.Tx, query string, args ...any) ([]Message, error) {
 	var messages []Message
-	err := tx.Each(ctx, func(rows *sql.Rows) error {
+	err := tx.Each(ctx, func(rows sqldb.Row) error {
 		m, err := scanMessage(rows)
 		messages = append(messages, m)
 		return err
@@ -100,7 +99,7 @@ func selectBucket(ctx context.Context, tx *sqldb.Tx, b id.Bucket, n, m int64) ([
 // pay for, and this is read only where something was lost.
 func selectMoved(ctx context.Context, tx *sqldb.Tx, b id.Bucket, n int64) ([]Conversation, error) {
 	var moved []Conversation
-	err := tx.Each(ctx, func(rows *sql.Rows) error {
+	err := tx.Each(ctx, func(rows sqldb.Row) error {
 		cv, err := scanConversation(rows)
 		moved = append(moved, cv)
 		return err

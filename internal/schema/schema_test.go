@@ -70,19 +70,12 @@ func TestEnginesAgree(t *testing.T) {
 			query = `SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = 'public' AND table_name NOT LIKE 'goose%' ORDER BY 1, 2`
 		}
 		err := db.Read(t.Context(), func(tx *sqldb.Tx) error {
-			rows, err := tx.Query(t.Context(), query)
-			if err != nil {
-				return err
-			}
-			defer rows.Close()
-			for rows.Next() {
+			return tx.Each(t.Context(), func(row sqldb.Row) error {
 				var table, column string
-				if err := rows.Scan(&table, &column); err != nil {
-					return err
-				}
+				err := row.Scan(&table, &column)
 				columns[db.Dialect().String()] = append(columns[db.Dialect().String()], table+"."+column)
-			}
-			return rows.Err()
+				return err
+			}, query)
 		})
 		if err != nil {
 			t.Fatal(err)

@@ -89,7 +89,8 @@ type DB struct {
 
 // engine is what the two databases do differently.
 type engine interface {
-	write(ctx context.Context, urgent bool, f func(conn) error) error
+	// write runs f in a transaction, then the statements that f has left, and commits.
+	write(ctx context.Context, urgent bool, f func(conn) ([]statement, error)) error
 	read(ctx context.Context, f func(conn) error) error
 	trim(ctx context.Context)
 	pool() *sql.DB // for migrations
@@ -98,8 +99,23 @@ type engine interface {
 
 // conn runs statements inside a transaction.
 type conn interface {
-	exec(ctx context.Context, query string, args []any) (sql.Result, error)
-	query(ctx context.Context, query string, args []any) (*sql.Rows, error)
+	// run does them in their order, up to the first that fails. PostgreSQL gets all in one round trip.
+	run(ctx context.Context, all []statement) error
+}
+
+// statement is a text and its arguments, and what becomes of the answer.
+type statement struct {
+	text    string
+	args    []any
+	scan    func(Row) error // called for each row; nil: the answer has none
+	changed *int64          // gets the number of rows changed, unless nil
+}
+
+// Row is one row of an answer.
+type Row interface {
+	// Scan copies the columns into what dest points to. A column that may be NULL goes into a pointer to a pointer, or a
+	// sql.Null.
+	Scan(dest ...any) error
 }
 
 type counters struct{ commits, rollbacks, reads atomic.Int64 }
@@ -154,9 +170,10 @@ func (db *DB) InTxUrgent(ctx context.Context, f func(*Tx) error) error { return 
 
 func (db *DB) inTx(ctx context.Context, urgent bool, f func(*Tx) error) error {
 	tx := &Tx{Dialect: db.dialect}
-	err := db.engine.write(ctx, urgent, func(c conn) error {
+	err := db.engine.write(ctx, urgent, func(c conn) ([]statement, error) {
 		tx.conn = c
-		return f(tx)
+		err := f(tx)
+		return tx.queue, err
 	})
 	if err != nil {
 		db.stats.rollbacks.Add(1)
@@ -172,14 +189,25 @@ func (db *DB) inTx(ctx context.Context, urgent bool, f func(*Tx) error) error {
 // Read runs f on one snapshot that no writer holds up. f cannot write.
 func (db *DB) Read(ctx context.Context, f func(*Tx) error) error {
 	db.stats.reads.Add(1)
-	return db.engine.read(ctx, func(c conn) error { return f(&Tx{Dialect: db.dialect, conn: c}) })
+	return db.engine.read(ctx, func(c conn) error {
+		tx := &Tx{Dialect: db.dialect, conn: c}
+		if err := f(tx); err != nil {
+			return err
+		}
+		return tx.Flush(ctx)
+	})
 }
 
 // Tx is a transaction under way; it belongs to one goroutine.
+//
+// Statements can be queued, so that those that do not depend on each other's answers cost one round trip to PostgreSQL
+// instead of one each. What is queued is done, in its order, before the next statement that is not, by Flush, or with
+// the commit.
 type Tx struct {
 	Dialect Dialect
 
 	conn  conn
+	queue []statement
 	after []func()
 }
 
@@ -187,48 +215,62 @@ type Tx struct {
 // fail and must not wait, and no lock of the database is held while it runs.
 func (tx *Tx) AfterCommit(f func()) { tx.after = append(tx.after, f) }
 
-// Exec runs a statement and returns how many rows it changed.
-func (tx *Tx) Exec(ctx context.Context, query string, args ...any) (int64, error) {
-	res, err := tx.conn.exec(ctx, query, args)
-	if err != nil {
-		return 0, err
-	}
-	return res.RowsAffected()
+// Queue has m run for all rows later, as told at Tx. scan is called for each row of the answer; nil: there is none.
+func (tx *Tx) Queue(m *Multi, rows [][]any, scan func(Row) error) {
+	tx.queue = m.statements(tx.queue, tx.Dialect, rows, scan, nil)
 }
 
-// Query runs a statement that returns rows; the caller closes them, or uses Each.
-func (tx *Tx) Query(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
-	return tx.conn.query(ctx, query, args)
+// QueueExec has a statement run later, as told at Tx.
+func (tx *Tx) QueueExec(query string, args ...any) {
+	tx.queue = append(tx.queue, statement{text: query, args: args})
+}
+
+// Flush runs what is queued.
+func (tx *Tx) Flush(ctx context.Context) error {
+	if len(tx.queue) == 0 {
+		return nil
+	}
+	queue := tx.queue
+	tx.queue = nil
+	return tx.conn.run(ctx, queue)
+}
+
+// Exec runs a statement and returns how many rows it changed.
+func (tx *Tx) Exec(ctx context.Context, query string, args ...any) (changed int64, err error) {
+	tx.queue = append(tx.queue, statement{text: query, args: args, changed: &changed})
+	err = tx.Flush(ctx)
+	return changed, err
 }
 
 // Each runs a statement and calls scan for each row.
-func (tx *Tx) Each(ctx context.Context, scan func(*sql.Rows) error, query string, args ...any) error {
-	return each(ctx, tx.conn, scan, query, args)
+func (tx *Tx) Each(ctx context.Context, scan func(Row) error, query string, args ...any) error {
+	tx.queue = append(tx.queue, statement{text: query, args: args, scan: scan})
+	return tx.Flush(ctx)
 }
 
 // One runs a statement and scans its first row into dest; found is false when there is none.
 func (tx *Tx) One(ctx context.Context, dest []any, query string, args ...any) (found bool, err error) {
-	err = each(ctx, tx.conn, func(rows *sql.Rows) error {
+	err = tx.Each(ctx, func(row Row) error {
 		if found {
 			return nil
 		}
 		found = true
-		return rows.Scan(dest...)
-	}, query, args)
+		return row.Scan(dest...)
+	}, query, args...)
 	return found, err
 }
 
-func each(ctx context.Context, c conn, scan func(*sql.Rows) error, query string, args []any) error {
-	rows, err := c.query(ctx, query, args)
-	if err != nil {
-		return err
-	}
-	for rows.Next() {
-		if err := scan(rows); err != nil {
-			return errors.Join(err, rows.Close())
-		}
-	}
-	return errors.Join(rows.Err(), rows.Close())
+// ExecMulti runs m for all rows and returns how many rows were changed.
+func (tx *Tx) ExecMulti(ctx context.Context, m *Multi, rows [][]any) (changed int64, err error) {
+	tx.queue = m.statements(tx.queue, tx.Dialect, rows, nil, &changed)
+	err = tx.Flush(ctx)
+	return changed, err
+}
+
+// EachMulti runs m for all rows and calls scan for each row of the answer.
+func (tx *Tx) EachMulti(ctx context.Context, scan func(Row) error, m *Multi, rows [][]any) error {
+	tx.Queue(m, rows, scan)
+	return tx.Flush(ctx)
 }
 
 // rolledBack joins what went wrong with what went wrong while undoing it.

@@ -3,14 +3,15 @@ package sqldb
 import (
 	"context"
 	"database/sql"
-	"database/sql/driver"
 	"errors"
 	"fmt"
 	"io"
 	"net"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jackc/pgx/v5/stdlib"
 )
 
@@ -31,35 +32,39 @@ var postgresSettings = map[string]string{
 	"enable_seqscan":   "off",
 	"enable_hashjoin":  "off",
 	"enable_mergejoin": "off",
+	// So there is nothing to gain from planning anew for the values at hand.
+	"plan_cache_mode": "force_generic_plan",
 }
 
 type postgresEngine struct {
-	db        *sql.DB
+	conns     *pgxpool.Pool
 	migration *sql.DB // no time-outs
 }
 
 func openPostgres(ctx context.Context, o Options) (engine, error) {
-	cfg, err := pgx.ParseConfig(o.URL)
+	cfg, err := pgxpool.ParseConfig(o.URL)
 	if err != nil {
 		// The parser's error may hold the URL, and that a password.
 		return nil, errors.New("sqldb: the PostgreSQL URL cannot be read")
 	}
-	slow := cfg.Copy()
+	slow := cfg.ConnConfig.Copy()
 	slow.RuntimeParams["application_name"] = "parley-migrate"
 	for k, v := range postgresSettings {
-		if _, given := cfg.RuntimeParams[k]; !given || k == "synchronous_commit" {
-			cfg.RuntimeParams[k] = v
+		if _, given := cfg.ConnConfig.RuntimeParams[k]; !given || k == "synchronous_commit" {
+			cfg.ConnConfig.RuntimeParams[k] = v
 		}
 	}
-	cfg.StatementCacheCapacity = statementsMax
-	e := &postgresEngine{db: stdlib.OpenDB(*cfg), migration: stdlib.OpenDB(*slow)}
-	n := o.Conns
-	if n == 0 {
-		n = 16
+	cfg.ConnConfig.StatementCacheCapacity = statementsMax
+	cfg.ConnConfig.OnNotice = noticed
+	cfg.MaxConns = int32(o.Conns)
+	if o.Conns == 0 {
+		cfg.MaxConns = 16
 	}
-	e.db.SetMaxOpenConns(n)
-	e.db.SetMaxIdleConns(n)
+	e := &postgresEngine{migration: stdlib.OpenDB(*slow)}
 	e.migration.SetMaxIdleConns(0)
+	if e.conns, err = pgxpool.NewWithConfig(ctx, cfg); err != nil {
+		return nil, errors.Join(fmt.Errorf("sqldb: connect to PostgreSQL: %w", err), e.migration.Close())
+	}
 	if err := e.check(ctx); err != nil {
 		return nil, errors.Join(err, e.close())
 	}
@@ -70,7 +75,7 @@ func openPostgres(ctx context.Context, o Options) (engine, error) {
 func (e *postgresEngine) check(ctx context.Context) error {
 	for setting, want := range map[string]string{"fsync": "on", "full_page_writes": "on", "synchronous_commit": "on", "server_encoding": "UTF8"} {
 		var got string
-		if err := e.db.QueryRowContext(ctx, "SELECT current_setting($1)", setting).Scan(&got); err != nil {
+		if err := e.conns.QueryRow(ctx, "SELECT current_setting($1)", setting).Scan(&got); err != nil {
 			return fmt.Errorf("sqldb: connect to PostgreSQL: %w", err)
 		}
 		if got != want {
@@ -84,48 +89,129 @@ func (e *postgresEngine) trim(context.Context) {} // PostgreSQL's caches are its
 
 func (e *postgresEngine) pool() *sql.DB { return e.migration }
 
-func (e *postgresEngine) close() error { return errors.Join(e.db.Close(), e.migration.Close()) }
+func (e *postgresEngine) close() error {
+	e.conns.Close()
+	return e.migration.Close()
+}
 
-func (e *postgresEngine) write(ctx context.Context, _ bool, f func(conn) error) error {
-	tx, err := e.db.BeginTx(ctx, nil)
+// rollbackMax bounds the end of a transaction that has failed; PostgreSQL ends it by itself when the connection goes.
+const rollbackMax = time.Second
+
+func (e *postgresEngine) write(ctx context.Context, _ bool, f func(conn) ([]statement, error)) error {
+	pooled, err := e.conns.Acquire(ctx)
 	if err != nil {
-		return fmt.Errorf("sqldb: begin: %w", postgresFault(err))
+		return fmt.Errorf("sqldb: connect: %w", postgresFault(err))
 	}
-	done := false
-	defer func() {
-		if !done { // f panicked
-			_ = tx.Rollback() // the panic is what the caller sees
-		}
-	}()
-	err = f(postgresConn{tx})
-	done = true
+	defer pooled.Release() // which closes a connection that is still in a transaction
+	c := &postgresConn{conn: pooled.Conn(), begin: "begin"}
+	last, err := f(c)
 	if err != nil {
-		undo := tx.Rollback()
-		if errors.Is(undo, sql.ErrTxDone) {
-			undo = nil // the caller's context ended it
-		}
-		return rolledBack(postgresFault(err), undo)
+		return rolledBack(postgresFault(err), c.rollback(ctx))
 	}
-	if err := tx.Commit(); err != nil {
-		// An error that the server sent means that it rolled back. Without one, the connection or the
-		// context ended first, and the server may have committed.
-		if _, answered := errors.AsType[*pgconn.PgError](err); answered || errors.Is(err, pgx.ErrTxCommitRollback) {
-			return fmt.Errorf("sqldb: commit: %w", postgresFault(err))
-		}
-		return fmt.Errorf("%w: %w: %w", ErrCommitUnknown, ErrUnavailable, err)
+	if c.begin != "" && len(last) == 0 {
+		return nil // nothing was done
 	}
-	return nil
+	delete(c.conn.PgConn().CustomData(), warned)
+	tag, err := c.batch(ctx, last, "commit")
+	_, doubtful := c.conn.PgConn().CustomData()[warned]
+	pe, answered := errors.AsType[*pgconn.PgError](err)
+	switch {
+	case err == nil && !doubtful && tag.String() == "COMMIT":
+		return nil
+	case err == nil && !doubtful: // It says ROLLBACK, of a transaction that has failed.
+		return fmt.Errorf("sqldb: commit: %s", tag)
+	case answered && pe.SeverityUnlocalized == "ERROR", !answered && err != nil && pgconn.SafeToRetry(err):
+		// A statement failed, or nothing was sent.
+		return rolledBack(postgresFault(err), c.rollback(ctx))
+	case err == nil:
+		err = errors.New("sqldb: the server warned")
+	}
+	// The connection, the context or the server's process ended first, and the server may have committed; or the wait for a
+	// standby was cut short, and it has, but not durably.
+	return fmt.Errorf("%w: %w: %w", ErrCommitUnknown, ErrUnavailable, err)
+}
+
+// warned is the key under which a connection notes that its server has warned of something. PostgreSQL, "synchronous_commit":
+// a commit whose wait for the standby is cancelled, by a time-out too, succeeds with no more than a warning.
+const warned = "warned"
+
+func noticed(c *pgconn.PgConn, n *pgconn.Notice) {
+	if n.SeverityUnlocalized == "WARNING" {
+		c.CustomData()[warned] = true
+	}
 }
 
 func (e *postgresEngine) read(ctx context.Context, f func(conn) error) error {
-	tx, err := e.db.BeginTx(ctx, &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true})
+	pooled, err := e.conns.Acquire(ctx)
 	if err != nil {
-		return fmt.Errorf("sqldb: begin: %w", postgresFault(err))
+		return fmt.Errorf("sqldb: connect: %w", postgresFault(err))
 	}
+	defer pooled.Release()
+	c := &postgresConn{conn: pooled.Conn(), begin: "begin isolation level repeatable read read only"}
 	defer func() {
-		_ = tx.Rollback() // nothing was written, and a broken connection is dropped by the pool
+		_ = c.rollback(ctx) // Nothing was written, and a broken connection is dropped by the pool.
 	}()
-	return postgresFault(f(postgresConn{tx}))
+	return postgresFault(f(c))
+}
+
+// postgresConn is a connection in a transaction, which begins with the first statements.
+type postgresConn struct {
+	conn  *pgx.Conn
+	begin string // "" once it has begun
+}
+
+func (c *postgresConn) run(ctx context.Context, all []statement) error {
+	_, err := c.batch(ctx, all, "")
+	return err
+}
+
+// batch sends all statements at once, the beginning of the transaction before them if it is due, and end after them
+// unless that is empty, whose tag it returns. PostgreSQL, "Pipelining": after one that fails the rest is skipped.
+func (c *postgresConn) batch(ctx context.Context, all []statement, end string) (tag pgconn.CommandTag, err error) {
+	var b pgx.Batch
+	if c.begin != "" {
+		b.Queue(c.begin)
+		c.begin = ""
+	}
+	for i := range all {
+		s := &all[i]
+		q := b.Queue(s.text, s.args...)
+		switch {
+		case s.scan != nil:
+			q.Query(func(rows pgx.Rows) error {
+				for rows.Next() {
+					if err := s.scan(rows); err != nil {
+						return err
+					}
+				}
+				return rows.Err()
+			})
+		case s.changed != nil:
+			q.Exec(func(tag pgconn.CommandTag) error {
+				*s.changed += tag.RowsAffected()
+				return nil
+			})
+		}
+	}
+	if end != "" {
+		b.Queue(end).Exec(func(t pgconn.CommandTag) error {
+			tag = t
+			return nil
+		})
+	}
+	err = c.conn.SendBatch(ctx, &b).Close()
+	return tag, err
+}
+
+// rollback ends a transaction that has begun. Where the connection is broken it has ended already.
+func (c *postgresConn) rollback(ctx context.Context) error {
+	if c.begin != "" || c.conn.IsClosed() {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), rollbackMax)
+	defer cancel()
+	_, err := c.conn.Exec(ctx, "rollback")
+	return err
 }
 
 // postgresFault names what is the matter with the server (PostgreSQL, "Error Codes") or with the way to it, and leaves
@@ -150,16 +236,5 @@ func postgresFault(err error) error {
 func broken(err error) bool {
 	_, network := errors.AsType[net.Error](err)
 	_, connect := errors.AsType[*pgconn.ConnectError](err)
-	return network || connect || errors.Is(err, driver.ErrBadConn) || errors.Is(err, sql.ErrTxDone) || errors.Is(err, sql.ErrConnDone) ||
-		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, context.DeadlineExceeded) || pgconn.SafeToRetry(err)
-}
-
-type postgresConn struct{ tx *sql.Tx }
-
-func (c postgresConn) exec(ctx context.Context, query string, args []any) (sql.Result, error) {
-	return c.tx.ExecContext(ctx, query, args...)
-}
-
-func (c postgresConn) query(ctx context.Context, query string, args []any) (*sql.Rows, error) {
-	return c.tx.QueryContext(ctx, query, args...)
+	return network || connect || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, context.DeadlineExceeded) || pgconn.SafeToRetry(err)
 }

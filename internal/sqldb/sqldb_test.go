@@ -152,7 +152,7 @@ func TestMulti(t *testing.T) {
 				if i == 1 {
 					name = nil
 				}
-				rows[i] = []any{total + i, name}
+				rows[i] = []any{int64(total + i), name}
 			}
 			total += n
 			err := db.InTx(t.Context(), func(tx *sqldb.Tx) error {
@@ -167,7 +167,7 @@ func TestMulti(t *testing.T) {
 			}
 			found := 0
 			err = db.Read(t.Context(), func(tx *sqldb.Tx) error {
-				return tx.EachMulti(t.Context(), func(r *sql.Rows) error {
+				return tx.EachMulti(t.Context(), func(r sqldb.Row) error {
 					var want, got sql.NullString
 					found++
 					err := r.Scan(&want, &got)

@@ -139,7 +139,7 @@ func (e *sqliteEngine) trim(ctx context.Context) {
 	_ = e.writer.do(ctx, shrink) // as above
 }
 
-func (e *sqliteEngine) write(ctx context.Context, urgent bool, f func(conn) error) error {
+func (e *sqliteEngine) write(ctx context.Context, urgent bool, f func(conn) ([]statement, error)) error {
 	if err := e.turn.enter(ctx, urgent); err != nil {
 		return err
 	}
@@ -158,7 +158,10 @@ func (e *sqliteEngine) write(ctx context.Context, urgent bool, f func(conn) erro
 			_ = e.writer.do(bg, "ROLLBACK") // the panic is what the caller sees
 		}
 	}()
-	err := f(e.writer)
+	last, err := f(e.writer)
+	if err == nil {
+		err = e.writer.run(bg, last)
+	}
 	done = true
 	if err != nil {
 		return rolledBack(sqliteFault(err), e.writer.do(bg, "ROLLBACK"))
@@ -269,8 +272,7 @@ func (c *sqliteConn) forget() error {
 
 // do runs a statement that only begins or ends a transaction.
 func (c *sqliteConn) do(ctx context.Context, word string) error {
-	_, err := c.exec(ctx, word, nil)
-	return err
+	return c.run(ctx, []statement{{text: word}})
 }
 
 func (c *sqliteConn) prepare(ctx context.Context, query string) (*sql.Stmt, error) {
@@ -290,21 +292,51 @@ func (c *sqliteConn) prepare(ctx context.Context, query string) (*sql.Stmt, erro
 	return s, nil
 }
 
-func (c *sqliteConn) exec(ctx context.Context, query string, args []any) (sql.Result, error) {
-	s, err := c.prepare(ctx, query)
-	if err != nil {
-		return nil, err
-	}
-	// A writing statement is never interrupted: it is short, and the driver would spend a goroutine on each.
-	return s.ExecContext(context.WithoutCancel(ctx), args...)
+// run never interrupts a statement of a writer: it is short, and the driver would spend a goroutine on each.
+func (c *sqliteConn) run(ctx context.Context, all []statement) error {
+	return c.each(context.WithoutCancel(ctx), all)
 }
 
-func (c *sqliteConn) query(ctx context.Context, query string, args []any) (*sql.Rows, error) {
-	s, err := c.prepare(ctx, query)
-	if err != nil {
-		return nil, err
+func (c *sqliteConn) each(ctx context.Context, all []statement) error {
+	for i := range all {
+		s := &all[i]
+		prepared, err := c.prepare(ctx, s.text)
+		if err != nil {
+			return err
+		}
+		if s.scan == nil {
+			result, err := prepared.ExecContext(ctx, s.args...)
+			if err != nil {
+				return err
+			}
+			if s.changed != nil {
+				n, err := result.RowsAffected()
+				if err != nil {
+					return err
+				}
+				*s.changed += n
+			}
+			continue
+		}
+		if err := answer(ctx, prepared, s); err != nil {
+			return err
+		}
 	}
-	return s.QueryContext(context.WithoutCancel(ctx), args...)
+	return nil
+}
+
+func answer(ctx context.Context, prepared *sql.Stmt, s *statement) (err error) {
+	rows, err := prepared.QueryContext(ctx, s.args...)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }() // if scan panics too
+	for rows.Next() {
+		if err := s.scan(rows); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
 }
 
 // readConn bounds a reading transaction by its context, whatever its statements were given.
@@ -313,16 +345,8 @@ type readConn struct {
 	ctx context.Context
 }
 
-func (r *readConn) exec(context.Context, string, []any) (sql.Result, error) {
-	return nil, errors.New("sqldb: a read cannot write")
-}
-
-func (r *readConn) query(ctx context.Context, query string, args []any) (*sql.Rows, error) {
-	s, err := r.c.prepare(ctx, query)
-	if err != nil {
-		return nil, err
-	}
-	return s.QueryContext(r.ctx, args...)
+func (r *readConn) run(_ context.Context, all []statement) error {
+	return r.c.each(r.ctx, all)
 }
 
 // turnstile lets one in at a time, the urgent before the others, each kind in order of arrival as
