@@ -175,6 +175,8 @@ func (c *Checker) end(op *operation, l *Line) {
 	case Connect:
 		if l.Phase == OK {
 			c.connected(op, l)
+		} else {
+			c.disconnected(op.line.Session)
 		}
 	}
 }
@@ -196,12 +198,7 @@ func (c *Checker) early(op *operation) {
 func (c *Checker) mark(l *Line) {
 	switch l.Kind {
 	case Disconnected:
-		if s := c.sessions[l.Session]; s != nil {
-			delete(c.sessions, l.Session)
-			if s.device.session == s {
-				s.device.session = nil
-			}
-		}
+		c.disconnected(l.Session)
 	case Harm:
 		c.harms++
 		c.tooLate()
@@ -225,8 +222,8 @@ func (c *Checker) mark(l *Line) {
 		c.doubts = nil
 	case Quiet:
 		c.quiet = true
-		for _, s := range c.sessions {
-			s.device.complete = s.device.session == s && s.live && !s.syncing
+		for _, d := range c.devices {
+			d.complete = d.session != nil && d.session.live && !d.session.syncing
 		}
 	}
 }

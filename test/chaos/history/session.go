@@ -139,6 +139,17 @@ func (c *Checker) connected(op *operation, l *Line) {
 	}
 }
 
+func (c *Checker) disconnected(id int64) {
+	s := c.sessions[id]
+	if s == nil {
+		return
+	}
+	delete(c.sessions, id)
+	if s.device.session == s {
+		s.device.session = nil
+	}
+}
+
 // event judges what a connection got.
 func (c *Checker) event(l *Line) {
 	s := c.sessions[l.Session]
@@ -215,7 +226,7 @@ func (c *Checker) told(s *session, l *Line, row *Row) {
 		s.held, s.lines = append(s.held, *row), append(s.lines, l.N)
 		return
 	}
-	c.take(d, row, l.N)
+	c.take(d, row, l.N, h.added > 0)
 }
 
 // see takes a state of a message, if it is not older than what is known.
@@ -226,10 +237,11 @@ func (st *state) see(row *Row, line int64) {
 	}
 }
 
-// take gives a device a message that is new to it, or may come again.
-func (c *Checker) take(d *device, row *Row, line int64) {
+// take gives a device a message that is new to it, or may come again. If it was added to the conversation on this connection it may be
+// shown the newest page of it, which lacks what was deleted.
+func (c *Checker) take(d *device, row *Row, line int64, added bool) {
 	v := d.view(row.Conversation)
-	if v.sure && row.Seq > v.last+1 {
+	if v.sure && row.Seq > v.last+1 && !(added && c.conversation(row.Conversation).mayLack(v.last+1, row.Seq-1)) {
 		c.violated(Gap, []int64{v.line, line}, "%s did not get seq %d to %d", d.name, v.last+1, row.Seq-1)
 	}
 	if row.Seq > v.last || !v.sure {
@@ -239,6 +251,16 @@ func (c *Checker) take(d *device, row *Row, line int64) {
 	st := v.state(row.Seq)
 	st.made = true
 	st.see(row, line)
+}
+
+// mayLack reports whether all messages from one seq to another may have been deleted.
+func (cv *conversation) mayLack(from, to int64) bool {
+	for seq := from; seq <= to; seq++ {
+		if m := cv.messages[seq]; m == nil || !m.mayBeDeleted() {
+			return false
+		}
+	}
+	return true
 }
 
 // synced judges a page of what a client missed.
@@ -264,7 +286,7 @@ func (c *Checker) synced(op *operation, l *Line) {
 		m := c.observe(row)
 		c.got(d.user, m)
 		if v.sure {
-			c.take(d, row, l.N)
+			c.take(d, row, l.N, false)
 			continue
 		}
 		// It may be an old one that was changed.
@@ -282,7 +304,7 @@ func (c *Checker) synced(op *operation, l *Line) {
 	s.syncing = false
 	d.has(l.Cursor, l.N)
 	for i := range s.held {
-		c.take(d, &s.held[i], s.lines[i])
+		c.take(d, &s.held[i], s.lines[i], s.of(s.held[i].Conversation).added > 0)
 	}
 	s.held, s.lines = nil, nil
 }

@@ -1,0 +1,137 @@
+// Command chaos runs Parley in worlds that break, as clients see it, and looks for broken promises.
+//
+//	go run ./test/chaos -world postgres -duration 10m -seed 7 -faults kill,pause
+//	go run ./test/chaos -short
+//	go run ./test/chaos -scenario writers -messages 100000
+//	go run ./test/chaos -check record.jsonl
+//
+// It starts real servers (test/chaos/world), and people with devices that write, edit, delete and read over Socket.IO and REST, and come and go
+// with their cursors as official clients do. Everything is recorded before and after it is done; then the record is judged
+// (test/chaos/history). Any broken promise is a failure, and so is a broken build that is not caught.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"parley/test/chaos/history"
+	"parley/test/chaos/world"
+)
+
+func main() {
+	binary := flag.String("bin", "bin/parley", "the `program` to run")
+	kind := flag.String("world", string(world.SQLite), "the `kind` of world: sqlite, postgres, nats or postgres-replica")
+	nodes := flag.Int("nodes", 0, "how many `nodes`; 0: as many as the kind has usually")
+	duration := flag.Duration("duration", time.Minute, "the `time` in which things happen")
+	seed := flag.Uint64("seed", rand.Uint64N(1e9), "the `number` that decides what happens")
+	faults := flag.String("faults", "all", "the `names` of the faults to inject, with commas between them; all; or none")
+	lanes := flag.Int("lanes", 1, "how `many` faults may be on at once")
+	people := flag.Int("people", 12, "how `many` users there are")
+	devices := flag.Int("devices", 2, "how `many` devices each of them has")
+	rate := flag.Int("rate", 250, "operations a `second`, of all devices together")
+	folder := flag.String("o", "", "the `folder` for records, logs and reports; empty: a temporary one, removed if nothing is wrong")
+	check := flag.String("check", "", "judge this `record`, and do nothing else")
+	short := flag.Bool("short", false, "both worlds for a short time, and the broken builds")
+	flag.Parse()
+	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer cancel()
+	o := options{world: world.Options{Kind: world.Kind(*kind), Nodes: *nodes, Binary: *binary}, duration: *duration, seed: *seed, lanes: *lanes,
+		people: *people, devices: *devices, rate: *rate, folder: *folder}
+	switch *faults {
+	case "all":
+	case "none":
+		o.faults = []string{}
+	default:
+		o.faults = strings.Split(*faults, ",")
+	}
+	var err error
+	switch {
+	case *check != "":
+		err = recheck(*check)
+	default:
+		err = inFolder(o, func(o options) error {
+			fmt.Printf("seed %d\n", o.seed)
+			if *short {
+				return shortly(ctx, o)
+			}
+			return report(live(ctx, o))
+		})
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+// inFolder does something that leaves files, in a temporary folder if none was given; it stays if there is an error.
+func inFolder(o options, do func(options) error) (err error) {
+	temporary := o.folder == ""
+	if temporary {
+		if o.folder, err = os.MkdirTemp("", "parley-chaos-"); err != nil {
+			return err
+		}
+	}
+	if err = do(o); err != nil {
+		return fmt.Errorf("%w\nseed %d; the records are in %s", err, o.seed, o.folder)
+	}
+	if temporary {
+		return os.RemoveAll(o.folder)
+	}
+	return nil
+}
+
+var errViolated = errors.New("promises were broken")
+
+// report prints what a run has shown, and writes it beside the record.
+func report(out outcome, err error) error {
+	if out.Record == "" {
+		return err
+	}
+	fmt.Printf("world %s, seed %d, %.0f s\n%s", out.World, out.Seed, out.Seconds, out.Report)
+	for _, m := range out.Missing {
+		fmt.Printf("  left out: %s, for %s\n", m.Name, m.Why)
+	}
+	text, failed := json.MarshalIndent(out, "", "  ")
+	if failed == nil {
+		failed = os.WriteFile(filepath.Join(filepath.Dir(out.Record), "report.json"), text, 0o644)
+	}
+	if len(out.Found) > 0 {
+		err = errors.Join(err, errViolated)
+	}
+	return errors.Join(err, failed)
+}
+
+// recheck judges a record of an earlier run.
+func recheck(name string) error {
+	r, err := history.Check(func() (io.ReadCloser, error) { return os.Open(name) })
+	if err != nil {
+		return err
+	}
+	fmt.Print(r)
+	if len(r.Found) > 0 {
+		return errViolated
+	}
+	return nil
+}
+
+// shortly runs both worlds for a short time.
+func shortly(ctx context.Context, o options) error {
+	var err error
+	for _, kind := range []world.Kind{world.SQLite, world.Postgres} {
+		next := o
+		next.world.Kind, next.folder = kind, filepath.Join(o.folder, string(kind))
+		err = errors.Join(err, report(live(ctx, next)))
+	}
+	return err
+}
