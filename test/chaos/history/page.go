@@ -29,12 +29,25 @@ func (c *Checker) page(op *operation, l *Line) {
 		switch e := m.superseded(row.Version, asked.N); {
 		case row.Seq <= last:
 			c.violated(Reordered, []int64{asked.N}, "a page shows seq %d behind seq %d", row.Seq, last)
+		case asked.Final: // What it shows is judged with all pages together: see finish.
 		case row.Deleted || m.deleted() > 0 && m.deleted() < asked.N:
 			c.violated(Stale, []int64{m.deleted(), asked.N}, "a page shows %s, which has been deleted", row.ID)
 		case e != nil && row.Name != "":
 			c.violated(Stale, []int64{e.acked, asked.N}, "a page shows %s as it was before an acknowledged edit", row.ID)
 		}
 		last = row.Seq
+	}
+	if asked.Final {
+		f := cv.final[asked.Node]
+		if f == nil {
+			f = &final{rows: map[int64]Row{}}
+			cv.final[asked.Node] = f
+		}
+		f.line = l.N
+		for _, row := range l.Rows {
+			f.rows[row.Seq] = row
+		}
+		return // As above, what it lacks.
 	}
 	for seq := low; seq <= min(high, op.top); seq++ {
 		m := cv.messages[seq]
@@ -47,16 +60,5 @@ func (c *Checker) page(op *operation, l *Line) {
 		}
 		c.violated(Stale, lines, "a page lacks seq %d of %s, and seq %d had been seen", seq, cv.id, op.top)
 		break // One says enough.
-	}
-	if asked.Final {
-		f := cv.final[asked.Node]
-		if f == nil {
-			f = &final{rows: map[int64]Row{}}
-			cv.final[asked.Node] = f
-		}
-		f.line = l.N
-		for _, row := range l.Rows {
-			f.rows[row.Seq] = row
-		}
 	}
 }
