@@ -29,6 +29,8 @@ type Options struct {
 	ReplayChangesMax     int           // changes replayed to a client that comes back; 1000
 	ReplayBytesMax       int           // 512 KiB
 	PollEvery            time.Duration // how often the heads of the log are compared; 2 s
+	DeliveriesEvery      time.Duration // how often what was delivered is written; 1 s
+	DeliveriesMax        int           // marks of what was delivered that may wait for it; 16384
 
 	// Judge says whether a text is to be flagged, before it is stored; nil: nothing is. When it fails, the text goes
 	// through unflagged, or with ModerationFailClosed is refused.
@@ -55,8 +57,12 @@ func (o *Options) defaults(d sqldb.Dialect) {
 	set(&o.MembersPerRequestMax, 1000)
 	set(&o.ReplayChangesMax, 1000)
 	set(&o.ReplayBytesMax, 512<<10)
+	set(&o.DeliveriesMax, 16384)
 	if o.PollEvery == 0 {
 		o.PollEvery = 2 * time.Second
+	}
+	if o.DeliveriesEvery == 0 {
+		o.DeliveriesEvery = time.Second
 	}
 	if o.Judge == nil {
 		o.Judge = func(context.Context, string) (bool, error) { return false, nil }
@@ -78,6 +84,8 @@ type Chat struct {
 	requestKey []byte
 	flow       *workflow.Flow[*batch]
 	sends      *sqldb.Batcher[*sending]
+	reads      *sqldb.Batcher[*marking]
+	deliveries *deliveries
 	access     access
 	reread     chan struct{}
 	metrics    struct{ owed prometheus.Counter }
@@ -115,9 +123,17 @@ func New(ctx context.Context, p Parts, o Options) (*Chat, error) {
 	}
 	c.flow = c.defineSend(workflow.NewMetrics(p.Metrics))
 	c.sends = sqldb.NewBatcher(o.Writers, o.BatchMax, o.QueueMax, c.commitSends)
+	c.reads = sqldb.NewBatcher(o.Writers, o.BatchMax, o.QueueMax, c.commitReads)
+	c.deliveries = &deliveries{
+		every: o.DeliveriesEvery, most: o.DeliveriesMax, batchMax: o.BatchMax, commit: c.commitMarks, log: p.Log,
+		waiting: map[mark]int64{}, soon: make(chan struct{}, 1),
+	}
 	c.metrics.owed = prometheus.NewCounter(prometheus.CounterOpts{Name: "parley_chat_messages_total", Help: "Messages committed by this node."})
 	p.Metrics.MustRegister(c.metrics.owed,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "parley_chat_sends_waiting", Help: "Sends that wait for their batch."}, func() float64 { return float64(c.sends.Waiting()) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "parley_chat_reads_waiting", Help: "Read marks that wait for their batch."}, func() float64 { return float64(c.reads.Waiting()) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "parley_chat_deliveries_waiting", Help: "Delivered marks that wait to be written."}, func() float64 { return float64(c.deliveries.depth()) }),
+		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "parley_chat_deliveries_dropped_total", Help: "Delivered marks that were refused because too many waited."}, func() float64 { return float64(c.deliveries.dropped.Load()) }),
 		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "parley_chat_log_fills_total", Help: "How often the log was read because what was told did not arrive."}, func() float64 { return float64(c.Feed.Fills()) }))
 	return c, nil
 }
@@ -150,7 +166,7 @@ func (c *Chat) Start(ctx context.Context) error {
 	return nil
 }
 
-// Run commits sends and keeps the Feed complete until ctx ends; then it commits what was accepted
+// Run commits sends and receipts and keeps the Feed complete until ctx ends; then it commits what was accepted
 // and ends.
 func (c *Chat) Run(ctx context.Context) error {
 	feedDone := make(chan struct{})
@@ -159,7 +175,13 @@ func (c *Chat) Run(ctx context.Context) error {
 		defer close(feedDone)
 		c.runFeed(feedCtx)
 	}()
+	receiptsDone := make(chan struct{})
+	go func() {
+		defer close(receiptsDone)
+		c.runReceipts(ctx)
+	}()
 	err := c.sends.Run(ctx)
+	<-receiptsDone
 	stopFeed()
 	<-feedDone
 	c.Feed.stop()

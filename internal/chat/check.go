@@ -68,12 +68,59 @@ var invariants = []struct{ broken, query string }{
 		UNION ALL SELECT u.conversation_id, u.user_id, 'no row of the member' FROM user_conversations u
 		LEFT JOIN members m ON u.bucket = m.bucket AND u.conversation_id = m.conversation_id AND u.user_id = m.user_id
 		WHERE m.user_id IS NULL`},
+	{"memberships of a user overlap, or a receipt lies outside of his own", `
+		SELECT conversation_id, user_id, joined_seq FROM (SELECT ms.*, LAG(left_seq) OVER (PARTITION BY bucket, conversation_id, user_id ORDER BY joined_seq) AS before
+			FROM (` + memberships + `) AS ms) AS ordered
+		WHERE before > joined_seq OR joined_seq > read_seq OR read_seq > delivered_seq OR delivered_seq > left_seq`},
+	{"a membership has ended and is not kept", `
+		SELECT m.conversation_id, m.user_id, m.joined_seq FROM members m
+		JOIN messages s ON s.bucket = m.bucket AND s.conversation_id = m.conversation_id AND s.seq = m.joined_seq + 1 AND s.pos < m.changed_pos
+		LEFT JOIN past_members p ON p.bucket = m.bucket AND p.conversation_id = m.conversation_id AND p.user_id = m.user_id AND p.joined_seq = m.joined_seq
+		WHERE NOT m.active AND p.user_id IS NULL`},
+	{"ranges of a member do not ascend", `
+		SELECT conversation_id, user_id, to_seq FROM (SELECT receipts.*, LAG(to_seq) OVER (PARTITION BY bucket, conversation_id, user_id, kind ORDER BY to_seq) AS before
+			FROM receipts) AS ordered
+		WHERE from_seq > to_seq OR before >= from_seq`},
+	{"a range holds what its member had not received", `
+		SELECT r.conversation_id, r.user_id, r.to_seq FROM receipts r
+		LEFT JOIN (` + memberships + `) AS ms ON ms.bucket = r.bucket AND ms.conversation_id = r.conversation_id AND ms.user_id = r.user_id
+			AND ms.joined_seq < r.from_seq AND r.to_seq <= CASE r.kind WHEN 'read' THEN ms.read_seq WHEN 'delivered' THEN ms.delivered_seq END
+		WHERE ms.user_id IS NULL`},
+	{"a message that a member has read is in no range of his", passedBy("read_seq", "'read'")},
+	{"a message that has reached a member is in no range of his", passedBy("delivered_seq", "'read', 'delivered'")},
 	{"a deleted message still has a content", `
 		SELECT conversation_id, seq, id FROM messages WHERE is_deleted
 		AND (content IS NOT NULL OR encrypted_content IS NOT NULL OR file_url IS NOT NULL OR file_name IS NOT NULL OR metadata IS NOT NULL)`},
 	{"a message is in a conversation that does not exist, or in another bucket than it", `
 		SELECT m.conversation_id, m.seq, m.id FROM messages m
 		LEFT JOIN conversations c ON c.bucket = m.bucket AND c.id = m.conversation_id WHERE c.id IS NULL`},
+}
+
+// memberships are all that there ever were, those under way with what they may come to.
+const memberships = `
+	SELECT m.bucket, m.conversation_id, m.user_id, m.joined_seq, m.read_seq, m.delivered_seq, c.last_seq AS left_seq FROM members m
+	JOIN conversations c ON c.bucket = m.bucket AND c.id = m.conversation_id WHERE m.active
+	UNION ALL SELECT bucket, conversation_id, user_id, joined_seq, read_seq, delivered_seq, left_seq FROM past_members`
+
+// passedBy finds messages of others that a cursor has passed and no range of the kinds holds. It looks into the gaps between
+// ranges, where there is nothing but what the member sent himself.
+func passedBy(cursor, kinds string) string {
+	return `
+		WITH ms AS (` + memberships + `),
+		ranges AS (
+			SELECT bucket, conversation_id, user_id, from_seq, to_seq FROM receipts WHERE kind IN (` + kinds + `)
+			UNION ALL SELECT bucket, conversation_id, user_id, ` + cursor + ` + 1, ` + cursor + ` + 1 FROM ms
+		),
+		gaps AS (
+			SELECT ms.bucket, ms.conversation_id, ms.user_id, r.from_seq AS below, COALESCE(MAX(r.to_seq) OVER (
+				PARTITION BY ms.bucket, ms.conversation_id, ms.user_id, ms.joined_seq ORDER BY r.from_seq, r.to_seq
+				ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), ms.joined_seq) AS above
+			FROM ms JOIN ranges r ON r.bucket = ms.bucket AND r.conversation_id = ms.conversation_id AND r.user_id = ms.user_id
+				AND r.from_seq > ms.joined_seq AND r.from_seq <= ms.` + cursor + ` + 1
+		)
+		SELECT s.conversation_id, gaps.user_id, s.seq FROM gaps
+		JOIN messages s ON s.bucket = gaps.bucket AND s.conversation_id = gaps.conversation_id AND s.seq > gaps.above AND s.seq < gaps.below
+		WHERE s.sender_id <> gaps.user_id`
 }
 
 // Check verifies in one snapshot what the tables can show of the package's promises, and returns what is

@@ -194,6 +194,7 @@ func saveMembers(ctx context.Context, l *logTx, cv *Conversation, pos int64, mem
 	bucket := int64(cv.ID.Bucket())
 	rows := make([][]any, len(members))
 	mine := make([][]any, 0, len(members))
+	var past [][]any
 	for i, m := range members {
 		joinedPos, left := m.joinedPos, any(nil)
 		if m.Active {
@@ -201,11 +202,13 @@ func saveMembers(ctx context.Context, l *logTx, cv *Conversation, pos int64, mem
 			mine = append(mine, []any{string(m.UserID), bucket, string(cv.ID)})
 		} else {
 			left = int64(l.now)
+			past = pastRows(past, cv, m)
 		}
 		rows[i] = []any{bucket, string(cv.ID), string(m.UserID), string(m.Role), m.Active, m.JoinedSeq, joinedPos, pos, m.DeliveredSeq, m.ReadSeq, int64(m.JoinedAt), left}
 	}
 	l.Queue(upsertMembers, rows, nil)
 	l.Queue(insertUserConversations, mine, nil)
+	l.Queue(insertPastMembers, past, nil)
 	cv.Pos, cv.lastPos, cv.UpdatedAt = pos, pos, l.now
 	_, err := l.Exec(ctx, `UPDATE conversations SET member_count = $3, changed_pos = $4, last_pos = $4, updated_ms = $5 WHERE bucket = $1 AND id = $2`,
 		bucket, string(cv.ID), cv.MemberCount, pos, int64(l.now))

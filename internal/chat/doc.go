@@ -12,7 +12,9 @@
 //   - seq of a conversation is 1, 2, 3, … without gaps, in commit order, which is also the order of pos.
 //   - A position is used once in its bucket and never lies beyond the bucket's last_pos.
 //   - A client_message_id of a sender names one message of a conversation, for ever.
-//   - A receipt's read seq is at most its delivered seq, that at most the conversation's last seq.
+//   - A receipt only advances. Its read seq is at most its delivered seq, that at most the conversation's last seq. When it
+//     passed a message of another's is kept, for ever, in ranges: no row for a message and a member.
+//   - A message concerns those who were members when it was sent, but its sender: their receipts outlive the membership.
 //   - Every accepted change is committed first, then told: to this node's [Feed] at once, to the other
 //     nodes by the bus. What is told may be lost; the Feed finds the hole and reads the log.
 //   - The right to do a thing is decided inside the transaction that does it.
@@ -20,12 +22,14 @@
 // [Check] verifies what the tables can show of this.
 //
 // # Concurrency
-// A [sqldb.Batcher] commits sends: one goroutine for each of its writers (one on SQLite). All other
-// changes are transactions of their callers. A Feed has one lane for each bucket; a lane's work is done
+// A [sqldb.Batcher] commits sends, another one what was read: one goroutine for each of their writers (one on SQLite). What was
+// delivered is gathered in memory, and committed by a goroutine of its own once a second. All other changes are transactions
+// of their callers. A Feed has one lane for each bucket; a lane's work is done
 // by at most one goroutine at a time, which exists while there is work. Run ends with all of them.
 //
 // # Tables
-// It alone writes buckets (but for their first rows), conversations, members, user_conversations, messages, checkpoints.
+// It alone writes buckets (but for their first rows), conversations, members, user_conversations, messages, receipts,
+// past_members, checkpoints.
 //
 // # Not here
 // Sockets and HTTP (gateway, rest); who a token belongs to (auth); what a text is judged to be (moderation).

@@ -89,8 +89,8 @@ func (c *Chat) AddMembers(ctx context.Context, by id.User, conversationID string
 		for _, u := range ids {
 			if m := known[u]; !m.Active {
 				added = append(added, Member{UserID: u, Role: role, JoinedAt: l.now, JoinedSeq: cv.LastSeq, Active: true,
-					// Who comes back keeps the receipts he gave.
-					DeliveredSeq: max(m.DeliveredSeq, cv.LastSeq), ReadSeq: max(m.ReadSeq, cv.LastSeq)})
+					// What was sent before concerns him only by a membership that ended, which has been kept.
+					DeliveredSeq: cv.LastSeq, ReadSeq: cv.LastSeq})
 			}
 		}
 		if len(added) == 0 {
@@ -191,6 +191,7 @@ func (c *Chat) systemMessage(ctx context.Context, l *logTx, cv *Conversation, by
 	cv.append(l, m)
 	l.Queue(insertMessages, [][]any{m.insertRow()}, nil)
 	l.Queue(saveLast, [][]any{cv.lastRow()}, nil)
+	l.QueueExec(passSystemMessage, int64(cv.ID.Bucket()), string(cv.ID), string(by), m.Seq, m.Seq-1)
 	l.tell(m.change(MessageNew))
 	return nil
 }

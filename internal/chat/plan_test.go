@@ -11,7 +11,7 @@ import (
 )
 
 // whole matches a step of a plan that reads a whole table, on either engine.
-var whole = regexp.MustCompile(`^SCAN (m|c|middle|messages|members|conversations)\b|Seq Scan on |(Hash|Merge) Join`)
+var whole = regexp.MustCompile(`^SCAN (m|c|p|r|middle|messages|members|conversations|past_members|receipts)\b|Seq Scan on |(Hash|Merge) Join`)
 
 // TestPlans holds the queries of the hot paths to their word: each finds its rows by an index. A plan that reads
 // a whole table would pass every other test, and grow with the database.
@@ -19,10 +19,12 @@ func TestPlans(t *testing.T) {
 	sqldbtest.Run(t, func(t *testing.T, db *sqldb.DB) {
 		queries := map[string]string{
 			"older history": selectOlder, "newer history": selectNewer, "made": selectMade, "changed": selectChanged,
+			"sent message": selectSentMessage, "counts of receipts": selectCounts, "readers": selectReaders, "pass a system message": passSystemMessage,
 		}
 		for name, m := range map[string]*sqldb.Multi{
-			"lock": lockBuckets[db.Dialect()], "heads": saveHeads, "last": saveLast, "receipts": saveReceipts, "members": selectMembers,
+			"lock": lockBuckets[db.Dialect()], "heads": saveHeads, "last": saveLast, "cursors": saveCursors, "ranges": insertRanges, "members": selectMembers,
 			"senders": selectSenders, "sent": selectSent, "replies": selectReplies, "messages": selectMessages,
+			"places": selectPlaces, "places by message": selectMessagePlaces, "past members": insertPastMembers,
 		} {
 			queries[name] = m.Text(db.Dialect(), 4)
 		}

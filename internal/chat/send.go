@@ -70,6 +70,7 @@ type batch struct {
 	again bool   // an earlier attempt may have committed
 
 	conversations map[id.Conversation]*Conversation // with what a send needs of them
+	members       map[memberKey]Member              // likewise, as they were before
 	told          []Commit
 }
 
@@ -337,6 +338,7 @@ func (c *Chat) createMessages(ctx context.Context, b *batch) error {
 	if err != nil {
 		return err
 	}
+	b.members = now.members
 	var rows [][]any
 	for _, s := range b.items {
 		cv := b.conversations[s.conv]
@@ -398,25 +400,29 @@ func (c *Chat) updateConversations(_ context.Context, b *batch) error {
 	return nil
 }
 
-// A receipt is a cursor of its member, so a message costs no row for each of the others: to them it is
-// "sent" because it is beyond their cursors.
-var saveReceipts = sqldb.NewMulti(`UPDATE members SET delivered_seq = v.column4, read_seq = v.column4 FROM {rows} AS v
-	WHERE members.bucket = v.column1 AND members.conversation_id = v.column2 AND members.user_id = v.column3 AND members.read_seq < v.column4`,
-	"BIGINT", "TEXT", "TEXT", "BIGINT")
-
-// createStatus, step 5: what a sender sends he has read.
+// createStatus, step 5: what a sender sends he has read, and all before it. The range log is told only if something of
+// somebody else's was passed over: his own messages before these are behind his cursors already.
 func (c *Chat) createStatus(_ context.Context, b *batch) error {
-	last := map[memberKey]int64{}
+	type advance struct{ own, last int64 }
+	advances := map[memberKey]advance{}
 	for _, s := range b.items {
 		if s.change != nil {
-			last[memberKey{s.conv, s.sender}] = s.change.Message.Seq
+			k := memberKey{s.conv, s.sender}
+			advances[k] = advance{advances[k].own + 1, s.change.Message.Seq}
 		}
 	}
-	rows := make([][]any, 0, len(last))
-	for k, seq := range last {
-		rows = append(rows, []any{int64(k.conv.Bucket()), string(k.conv), string(k.user), seq})
+	cursors := make([][]any, 0, len(advances))
+	var ranges [][]any
+	for k, a := range advances {
+		m := b.members[k]
+		r := Receipt{k.conv, k.user, a.last, a.last}
+		cursors = append(cursors, r.cursorRow())
+		if a.last-m.ReadSeq > a.own {
+			ranges = append(ranges, r.rangeRow(Read, m.ReadSeq+1, a.last, receiptTime(b.log.now, b.conversations[k.conv].LastMessageAt)))
+		}
 	}
-	b.log.Queue(saveReceipts, rows, nil)
+	b.log.Queue(saveCursors, cursors, nil)
+	b.log.Queue(insertRanges, ranges, nil)
 	return nil
 }
 
@@ -458,7 +464,7 @@ type current struct {
 
 var (
 	// What a send needs of its sender and conversation, and no more: a row for each pair.
-	selectSenders = sqldb.NewMulti(`SELECT c.id, c.type, c.last_seq, c.last_message_ms, m.user_id, m.role, m.active FROM {rows} AS v
+	selectSenders = sqldb.NewMulti(`SELECT c.id, c.type, c.last_seq, c.last_message_ms, m.user_id, m.role, m.active, m.read_seq FROM {rows} AS v
 		JOIN members m ON m.bucket = v.column1 AND m.conversation_id = v.column2 AND m.user_id = v.column3
 		JOIN conversations c ON c.bucket = v.column1 AND c.id = v.column2`,
 		"BIGINT", "TEXT", "TEXT")
@@ -497,7 +503,7 @@ func (c *Chat) loadForSends(ctx context.Context, b *batch) (current, error) {
 	b.log.Queue(selectSenders, senders, func(r sqldb.Row) error {
 		var cv Conversation
 		var m Member
-		err := r.Scan(&cv.ID, &cv.Type, &cv.LastSeq, &cv.LastMessageAt, &m.UserID, &m.Role, &m.Active)
+		err := r.Scan(&cv.ID, &cv.Type, &cv.LastSeq, &cv.LastMessageAt, &m.UserID, &m.Role, &m.Active, &m.ReadSeq)
 		now.members[memberKey{cv.ID, m.UserID}] = m
 		if b.conversations[cv.ID] == nil {
 			b.conversations[cv.ID] = &cv

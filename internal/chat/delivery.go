@@ -1,0 +1,105 @@
+package chat
+
+import (
+	"cmp"
+	"context"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// deliveries gathers the marks of what was delivered, and has them committed all together, once every while.
+type deliveries struct {
+	every    time.Duration
+	most     int // marks that may wait; at half of them they are committed at once
+	batchMax int // marks that are committed together
+	commit   func(ctx context.Context, items []*marking) error
+	log      *slog.Logger
+	dropped  atomic.Int64 // marks that found no room
+
+	mu      sync.Mutex
+	waiting map[mark]int64 // the highest seq; 0 for a message
+	stopped bool
+
+	soon chan struct{} // has room for one
+}
+
+// add has a mark committed later. Errors: errTooMuch, if there is no room or nothing is taken any more.
+func (d *deliveries) add(m mark, seq int64) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.addLocked(m, seq)
+}
+
+func (d *deliveries) addLocked(m mark, seq int64) error {
+	before, there := d.waiting[m]
+	if !there && len(d.waiting) >= d.most || d.stopped {
+		d.dropped.Add(1)
+		return errTooMuch
+	}
+	d.waiting[m] = max(before, seq)
+	if !there && len(d.waiting) == (d.most+1)/2 {
+		select {
+		case d.soon <- struct{}{}:
+		default:
+		}
+	}
+	return nil
+}
+
+// depth is how many marks wait.
+func (d *deliveries) depth() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return len(d.waiting)
+}
+
+// run commits until ctx ends, and then what was taken by then.
+func (d *deliveries) run(ctx context.Context) {
+	tick := time.NewTicker(d.every)
+	defer tick.Stop()
+	for ctx.Err() == nil {
+		select {
+		case <-tick.C:
+		case <-d.soon:
+		case <-ctx.Done():
+			d.mu.Lock()
+			d.stopped = true
+			d.mu.Unlock()
+		}
+		d.flush(context.WithoutCancel(ctx))
+	}
+}
+
+// flush commits what waits. Those of a member come together, so that they become one advance. What cannot be committed
+// waits for the next time, if there is room.
+func (d *deliveries) flush(ctx context.Context) {
+	d.mu.Lock()
+	waiting := d.waiting
+	d.waiting = map[mark]int64{}
+	d.mu.Unlock()
+	marks := slices.SortedFunc(maps.Keys(waiting), func(a, b mark) int {
+		return cmp.Or(cmp.Compare(a.bucket(), b.bucket()), cmp.Compare(a.user, b.user), cmp.Compare(a.conv, b.conv), cmp.Compare(a.message, b.message))
+	})
+	for part := range slices.Chunk(marks, d.batchMax) {
+		items := make([]*marking, len(part))
+		for i, m := range part {
+			items[i] = &marking{mark: m, kind: Delivered, seq: waiting[m]}
+		}
+		if err := d.commit(ctx, items); err != nil {
+			d.log.Error("what was delivered could not be stored, and waits", "marks", len(items), "err", err)
+			d.keep(items)
+		}
+	}
+}
+
+func (d *deliveries) keep(items []*marking) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, m := range items {
+		_ = d.addLocked(m.mark, m.seq) // Without room it is dropped, and counted.
+	}
+}
