@@ -229,6 +229,9 @@ func (c *Cluster) pidPath() string { return filepath.Join(c.data(), "postmaster.
 
 func (c *Cluster) logPath() string { return filepath.Join(c.dir, "log") }
 
+// Port is the server's, on loopback.
+func (c *Cluster) Port() int { return c.port }
+
 // PID is the process id of the postmaster, whose children are all the server's other processes.
 func (c *Cluster) PID() (int, error) {
 	state, err := os.ReadFile(c.pidPath())

@@ -27,8 +27,11 @@ type Fault struct {
 	inject  injection
 }
 
-// An injection does the harm to a target, and returns what heals it.
-type injection func(ctx context.Context, r *rand.Rand, target string) (heal func(context.Context) error, err error)
+// An injection does the harm to a target, and returns what undoes it, after which [World.recover] sees to the nodes.
+type injection func(ctx context.Context, r *rand.Rand, target string) (undo func(context.Context) error, err error)
+
+// nothing undoes what is over already.
+func nothing(context.Context) error { return nil }
 
 // Missing is a fault that this machine or process cannot inject into the world's kind, and why.
 type Missing struct{ Name, Why string }
@@ -56,7 +59,7 @@ func (f Fault) Inject(ctx context.Context, r *rand.Rand) (heal func(context.Cont
 	return func(ctx context.Context) error {
 		defer f.w.release(target)
 		began := time.Now()
-		if err := undo(ctx); err != nil {
+		if err := errors.Join(undo(ctx), f.w.recover(ctx, target)); err != nil {
 			return fmt.Errorf("world: heal %s at %s: %w", f.Name, target, err)
 		}
 		f.w.log.Info("healed", "fault", f.Name, "target", target, "took", time.Since(began))
@@ -84,12 +87,41 @@ func (w *World) release(target string) {
 }
 
 // choose lists the faults of the world's kind, and leaves out what this machine cannot do.
-func (w *World) choose() (faults []Fault, missing []Missing) {
-	for _, f := range w.processFaults() {
-		f.w = w
-		faults = append(faults, f)
+func (w *World) choose() {
+	add := func(why error, faults []Fault) {
+		for _, f := range faults {
+			f.w = w
+			if why != nil {
+				w.missing = append(w.missing, Missing{f.Name, why.Error()})
+				continue
+			}
+			w.faults = append(w.faults, f)
+		}
 	}
-	return faults, missing
+	add(nil, w.processFaults())
+	if w.postgres != nil {
+		add(nil, w.postgres.faults())
+	}
+	if w.nats != nil {
+		add(nil, w.nats.faults())
+	}
+	add(tracing(), w.traceFaults())
+	if w.options.DiskMaxBytes > 0 {
+		add(nil, w.diskFaults())
+	}
+	add(filtering(), w.networkFaults())
+}
+
+// free reports whether none of targets is being harmed, but for the one that is about to be healed.
+func (w *World) free(healed string, targets ...string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, t := range targets {
+		if w.harmed[t] && t != healed {
+			return false
+		}
+	}
+	return true
 }
 
 // node is the one of that name.

@@ -2,12 +2,12 @@ package world
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -31,10 +31,13 @@ type Node struct {
 	Name string // node1, node2, ...
 	Data string // its data folder
 
-	w       *World
-	address string
-	env     []string
-	log     string
+	w         *World
+	port      int
+	routePort int
+	env       []string
+	log       string
+	disk      bool         // Data is a file system of its own.
+	memory    *memoryGroup // nil: the node has no limit
 
 	mu  sync.Mutex
 	run *run // nil before the first start
@@ -49,31 +52,38 @@ type run struct {
 	asked bool // The world asked for its end.
 }
 
-// newNode says how node i, counted from 0, is to be run.
-func (w *World) newNode(i int) (*Node, error) {
+// newNode makes node i, counted from 0, and what it runs in.
+func (w *World) newNode(i int) (n *Node, err error) {
 	name := fmt.Sprintf("node%d", i+1)
-	port, err := freePort()
-	if err != nil {
+	n = &Node{Name: name, Data: filepath.Join(w.dir, name), w: w, log: filepath.Join(w.dir, name+".log")}
+	if n.port, err = freePort(); err != nil {
 		return nil, err
 	}
-	n := &Node{Name: name, Data: filepath.Join(w.dir, name), w: w, address: loopback(port), log: filepath.Join(w.dir, name+".log")}
+	if n.routePort, err = freePort(); err != nil {
+		return nil, err
+	}
 	if err := os.MkdirAll(n.Data, 0o755); err != nil {
 		return nil, err
 	}
-	for _, variable := range os.Environ() {
-		if !strings.HasPrefix(variable, "PARLEY_") && !strings.HasPrefix(variable, "PORT=") {
-			n.env = append(n.env, variable)
+	if w.options.MemoryMaxBytes > 0 {
+		if n.memory, err = newMemoryGroup(name, w.options.MemoryMaxBytes); err != nil {
+			return nil, err
 		}
 	}
-	n.env = append(n.env, "PARLEY_LISTEN="+n.address, "PARLEY_DATA="+n.Data, "PARLEY_JWT_SECRET="+w.secret, "PARLEY_API_KEY="+w.apiKey,
-		"PARLEY_RATE_LIMITS=off", "PARLEY_QUOTA_SEND_MESSAGE=off", "PARLEY_QUOTA_CREATE_GROUP=off", "PARLEY_LOG_LEVEL=warn")
-	// Of two variables of one name the later one counts.
-	n.env = append(n.env, w.options.Env...)
+	if w.options.DiskMaxBytes > 0 {
+		if err := n.mountDisk(w.options.DiskMaxBytes); err != nil {
+			return nil, err
+		}
+		n.disk = true
+	}
 	return n, nil
 }
 
 // Address is where clients reach the node, as host:port, the same for its whole life.
-func (n *Node) Address() string { return n.address }
+func (n *Node) Address() string { return loopback(n.port) }
+
+// link is the target of faults between the node and its clients.
+func (n *Node) link() string { return "clients of " + n.Name }
 
 // PID is the id of the node's process, or of the last one that it had.
 func (n *Node) PID() int {
@@ -98,7 +108,7 @@ func (n *Node) Ready(ctx context.Context) error {
 func (n *Node) ready(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, askMax)
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+n.address+"/readyz", nil)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+n.Address()+"/readyz", nil)
 	if err != nil {
 		panic(err) // The address is our own.
 	}
@@ -117,10 +127,8 @@ func (n *Node) Start(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, startMax)
 	defer cancel()
 	return until(ctx, n.Name+" started and ready", func() (bool, error) {
-		if !n.Alive() {
-			if err := n.Launch(); err != nil {
-				return false, err
-			}
+		if err := n.Launch(); err != nil {
+			return false, err
 		}
 		if !n.ready(ctx) {
 			return false, nil
@@ -134,16 +142,23 @@ func (n *Node) Start(ctx context.Context) error {
 	})
 }
 
-// Launch starts the node's process and does not wait for it to be ready. The node must not run.
+// Launch starts the node's process if it does not run, and does not wait for it to be ready.
 func (n *Node) Launch() error {
-	process, err := bench.Command{Args: []string{n.w.options.Binary, "serve"}, Env: n.env, Dir: n.w.dir, Log: n.log, StopMax: stopMax}.Start()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.run != nil && !n.run.ended() {
+		return nil
+	}
+	args := []string{n.w.options.Binary, "serve"}
+	if n.memory != nil {
+		args = n.memory.command(args)
+	}
+	process, err := bench.Command{Args: args, Env: n.env, Dir: n.w.dir, Log: n.log, StopMax: stopMax}.Start()
 	if err != nil {
-		return err
+		return fmt.Errorf("world: start %s: %w", n.Name, err)
 	}
 	r := &run{Process: process}
-	n.mu.Lock()
 	n.run = r
-	n.mu.Unlock()
 	n.w.watching.Go(func() { n.watch(r) })
 	return nil
 }
@@ -206,10 +221,27 @@ func (n *Node) ask() *run {
 	return n.run
 }
 
-func (n *Node) close() {
+// OutOfMemory is how many of the node's processes the kernel has ended because they had reached [Options.MemoryMaxBytes].
+func (n *Node) OutOfMemory() (int, error) {
+	if n.memory == nil {
+		return 0, nil
+	}
+	return n.memory.kills()
+}
+
+// close ends the node, and removes what it ran in.
+func (n *Node) close() error {
 	// What is frozen hears nothing but this.
 	_ = n.signal(syscall.SIGCONT) // It may not run.
 	n.Stop()
+	var err error
+	if n.disk {
+		err = n.unmountDisk()
+	}
+	if n.memory != nil {
+		err = errors.Join(err, n.memory.remove())
+	}
+	return err
 }
 
 func (r *run) ended() bool {

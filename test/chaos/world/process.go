@@ -35,12 +35,7 @@ func (w *World) processFaults() []Fault {
 func (w *World) kill(_ context.Context, r *rand.Rand, target string) (func(context.Context) error, error) {
 	n, away := w.node(target), between(r, 0, awayMax)
 	n.Kill()
-	return func(ctx context.Context) error {
-		if err := bench.Sleep(ctx, away); err != nil {
-			return err
-		}
-		return n.Start(ctx)
-	}, nil
+	return func(ctx context.Context) error { return bench.Sleep(ctx, away) }, nil
 }
 
 func (w *World) storm(ctx context.Context, r *rand.Rand, target string) (func(context.Context) error, error) {
@@ -55,13 +50,13 @@ func (w *World) storm(ctx context.Context, r *rand.Rand, target string) (func(co
 		}
 	}
 	n.Kill()
-	return n.Start, nil
+	return nothing, nil
 }
 
 func (w *World) restart(_ context.Context, _ *rand.Rand, target string) (func(context.Context) error, error) {
 	n := w.node(target)
 	n.Stop()
-	return n.Start, nil
+	return nothing, nil
 }
 
 func (w *World) freeze(_ context.Context, _ *rand.Rand, target string) (func(context.Context) error, error) {
@@ -69,11 +64,11 @@ func (w *World) freeze(_ context.Context, _ *rand.Rand, target string) (func(con
 	if err := n.Pause(); err != nil {
 		return nil, err
 	}
-	return func(ctx context.Context) error {
-		if err := n.Continue(); err != nil {
-			return err
+	return func(context.Context) error {
+		if !n.Alive() { // See World.Exits.
+			return nil
 		}
-		return n.Ready(ctx)
+		return n.Continue()
 	}, nil
 }
 

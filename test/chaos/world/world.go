@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 )
@@ -59,6 +60,8 @@ type World struct {
 	secret, apiKey string
 	log            *slog.Logger
 	nodes          []*Node
+	postgres       *database   // nil on SQLite
+	nats           *natsServer // nil unless it is outside of the nodes
 	faults         []Fault
 	missing        []Missing
 
@@ -105,16 +108,25 @@ func Start(ctx context.Context, o Options) (_ *World, err error) {
 	}
 	switch o.Kind {
 	case SQLite:
+	case Postgres, PostgresReplica, NATS:
+		if err := w.startDatabase(ctx); err != nil {
+			return nil, err
+		}
 	default:
 		return nil, fmt.Errorf("there is no kind %q", o.Kind)
+	}
+	if o.Kind == NATS {
+		if err := w.startNATS(ctx); err != nil {
+			return nil, err
+		}
 	}
 	if err := w.makeNodes(); err != nil {
 		return nil, err
 	}
-	if err := w.startNodes(ctx); err != nil {
+	if err := w.recover(ctx, ""); err != nil {
 		return nil, err
 	}
-	w.faults, w.missing = w.choose()
+	w.choose()
 	return w, nil
 }
 
@@ -130,6 +142,11 @@ func (w *World) makeFolder() (err error) {
 	return os.MkdirAll(w.dir, 0o755)
 }
 
+// clustered reports whether the nodes' own NATS servers are a cluster.
+func (w *World) clustered() bool {
+	return w.options.Kind == Postgres || w.options.Kind == PostgresReplica
+}
+
 func (w *World) makeNodes() error {
 	for i := range w.options.Nodes {
 		n, err := w.newNode(i)
@@ -138,32 +155,71 @@ func (w *World) makeNodes() error {
 		}
 		w.nodes = append(w.nodes, n)
 	}
+	for _, n := range w.nodes {
+		n.env = w.environment(n)
+	}
 	return nil
 }
 
-// startNodes starts all nodes at once, as an operator would.
-func (w *World) startNodes(ctx context.Context) error {
+// environment is that of a node's process. Of two variables of one name the later one counts.
+func (w *World) environment(n *Node) (env []string) {
+	for _, variable := range os.Environ() {
+		if !strings.HasPrefix(variable, "PARLEY_") && !strings.HasPrefix(variable, "PORT=") {
+			env = append(env, variable)
+		}
+	}
+	env = append(env, "PARLEY_LISTEN="+loopback(n.port), "PARLEY_DATA="+n.Data, "PARLEY_JWT_SECRET="+w.secret, "PARLEY_API_KEY="+w.apiKey,
+		"PARLEY_RATE_LIMITS=off", "PARLEY_QUOTA_SEND_MESSAGE=off", "PARLEY_QUOTA_CREATE_GROUP=off", "PARLEY_LOG_LEVEL=warn",
+		"PARLEY_DATABASE_URL="+w.DatabaseURL())
+	if w.nats != nil {
+		env = append(env, "PARLEY_NATS_URL="+w.nats.url())
+	}
+	if w.clustered() {
+		var routes []string
+		for _, other := range w.nodes {
+			if other != n {
+				routes = append(routes, "nats://"+loopback(other.routePort))
+			}
+		}
+		env = append(env, "PARLEY_CLUSTER_LISTEN="+loopback(n.routePort), "PARLEY_CLUSTER_ROUTES="+strings.Join(routes, ","))
+	}
+	return append(env, w.options.Env...)
+}
+
+// recover returns when all nodes are ready to which no harm is done now, but for the target that is about to be healed. Those that do
+// not run are started, all at once, as an operator would.
+func (w *World) recover(ctx context.Context, healed string) error {
 	var starting sync.WaitGroup
 	errs := make([]error, len(w.nodes))
 	for i, n := range w.nodes {
-		starting.Go(func() { errs[i] = n.Start(ctx) })
+		if w.free(healed, n.Name, n.link()) {
+			starting.Go(func() { errs[i] = n.Start(ctx) })
+		}
 	}
 	starting.Wait()
 	return errors.Join(errs...)
 }
 
-// Close ends everything that the world started. It may be called again.
+// Close ends everything that the world started. Nothing may be injected or healed meanwhile, or after. It may be called again.
 func (w *World) Close() error {
 	var stopping sync.WaitGroup
-	for _, n := range w.nodes {
-		stopping.Go(n.close)
+	errs := make([]error, len(w.nodes))
+	for i, n := range w.nodes {
+		stopping.Go(func() { errs[i] = n.close() })
 	}
 	stopping.Wait()
 	w.watching.Wait()
-	if w.temporary {
-		return os.RemoveAll(w.dir)
+	w.nodes = nil
+	if w.nats != nil {
+		w.nats.stop()
 	}
-	return nil
+	if w.postgres != nil {
+		w.postgres.stop()
+	}
+	if w.temporary {
+		errs = append(errs, os.RemoveAll(w.dir))
+	}
+	return errors.Join(errs...)
 }
 
 // Kind is what the world is made of.
@@ -173,7 +229,12 @@ func (w *World) Kind() Kind { return w.options.Kind }
 func (w *World) Nodes() []*Node { return w.nodes }
 
 // DatabaseURL leads to the nodes' database, as PARLEY_DATABASE_URL takes it; it is empty for SQLite, which is in [Node.Data].
-func (w *World) DatabaseURL() string { return "" }
+func (w *World) DatabaseURL() string {
+	if w.postgres == nil {
+		return ""
+	}
+	return w.postgres.url()
+}
 
 // APIKey is accepted by all nodes as X-API-Key.
 func (w *World) APIKey() string { return w.apiKey }

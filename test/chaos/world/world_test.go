@@ -19,10 +19,16 @@ import (
 	"time"
 )
 
-// binary is the server under test, built by TestMain.
-var binary string
+// binary is the server under test: the one that PARLEY_TEST_BINARY names, or one built by TestMain.
+var binary = os.Getenv("PARLEY_TEST_BINARY")
 
 func TestMain(m *testing.M) {
+	if err := Isolate(); err != nil {
+		log.Fatal(err)
+	}
+	if binary != "" {
+		os.Exit(m.Run())
+	}
 	os.Exit(func() int {
 		dir, err := os.MkdirTemp("", "parley-world-test-")
 		if err != nil {
