@@ -9,8 +9,26 @@ import (
 	"parley/test/chaos/world"
 )
 
-// act is one thing that somebody with a connection does. Of a hundred, so many are each.
-func (c *connection) act(ctx context.Context) {
+// usual are the habits of people.
+func (r *run) usual() habits {
+	return habits{
+		act: anything,
+		pause: func(random *rand.Rand) time.Duration {
+			mean := time.Second * time.Duration(len(r.devices)) / time.Duration(r.rate)
+			return mean/2 + time.Duration(random.Int64N(int64(mean)))
+		},
+		stay: func(random *rand.Rand) time.Duration { return time.Duration(1000+random.IntN(9000)) * time.Millisecond },
+		away: func(random *rand.Rand) time.Duration {
+			if random.IntN(8) == 0 {
+				return time.Duration(1+random.IntN(6)) * time.Second
+			}
+			return time.Duration(50+random.IntN(450)) * time.Millisecond
+		},
+	}
+}
+
+// anything is one thing that somebody with a connection does. Of a hundred, so many are each.
+func anything(c *connection, ctx context.Context) {
 	p := c.person
 	switch n := c.random.IntN(100); {
 	case n < 52:
@@ -126,27 +144,28 @@ func (c *connection) elsewhere(do func(*world.Node)) {
 	})
 }
 
-// keep removes members from a group and adds them again, all the time, one after the other; and adds them all in the end, when ctx has
-// ended and last begins.
+// keep removes guests from their group and adds them again, all the time, one after the other.
 func (r *run) keep(ctx context.Context, random *rand.Rand) {
-	nodes := r.world.Nodes()
-	insist := func(do func(node *world.Node) history.Line) bool {
-		for ctx.Err() == nil {
-			if do(nodes[random.IntN(len(nodes))]).Phase == history.OK {
-				return true
-			}
-			r.sleep(ctx, 100*time.Millisecond)
-		}
-		return false
-	}
 	for ctx.Err() == nil {
-		who := r.guests[random.IntN(len(r.guests))]
-		if insist(func(node *world.Node) history.Line { return r.removeMember(ctx, node, r.host, r.coming, who) }) {
+		g := r.guests[random.IntN(len(r.guests))]
+		if r.insist(ctx, random, func(node *world.Node) history.Line { return r.removeMember(ctx, node, g) }) {
 			r.sleep(ctx, time.Duration(random.IntN(400))*time.Millisecond)
-			insist(func(node *world.Node) history.Line { return r.addMember(ctx, node, r.host, r.coming, who) })
+			r.insist(ctx, random, func(node *world.Node) history.Line { return r.addMember(ctx, node, g) })
 		}
 		r.sleep(ctx, time.Duration(random.IntN(300))*time.Millisecond)
 	}
+}
+
+// insist does something, at one node and then another, until it is done, and reports whether it is: not when ctx ended.
+func (r *run) insist(ctx context.Context, random *rand.Rand, do func(*world.Node) history.Line) bool {
+	nodes := r.world.Nodes()
+	for ctx.Err() == nil {
+		if do(nodes[random.IntN(len(nodes))]).Phase == history.OK {
+			return true
+		}
+		r.sleep(ctx, 100*time.Millisecond)
+	}
+	return false
 }
 
 // probeEvery is the time between two sends that only ask whether a node acknowledges any.

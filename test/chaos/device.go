@@ -37,11 +37,20 @@ type device struct {
 	name   string
 	random *rand.Rand // used by the goroutine of live alone
 	asking chan struct{}
+	habits
 
 	mu     sync.Mutex
 	cursor string
 	drafts []*pending
 	is     *connection // nil between two
+}
+
+// habits are what a device does, and when. Each function may use the device's random alone.
+type habits struct {
+	act   func(c *connection, ctx context.Context) // something, whenever pause is over
+	pause func(*rand.Rand) time.Duration
+	stay  func(*rand.Rand) time.Duration // until it ends its connection
+	away  func(*rand.Rand) time.Duration // until it connects again
 }
 
 // pending is a draft whose outcome is not known.
@@ -82,11 +91,14 @@ func (d *device) live(ctx context.Context) {
 		if err == nil {
 			c.stay(ctx)
 		}
-		pause := time.Duration(50+d.random.IntN(450)) * time.Millisecond
-		if err == nil && d.run.parting.Load() && d.random.IntN(8) == 0 {
-			pause = time.Duration(1+d.random.IntN(6)) * time.Second // So long that more is missed than is replayed, at a high rate.
+		away := d.away(d.random)
+		switch {
+		case err != nil:
+			away = time.Duration(100+d.random.IntN(200)) * time.Millisecond
+		case !d.run.parting.Load():
+			away = min(away, retryAfter)
 		}
-		_ = bench.Sleep(ctx, pause) // The loop sees the end of ctx.
+		d.run.sleep(ctx, away)
 	}
 }
 
@@ -126,7 +138,7 @@ const connecting = -1
 
 // stay acts now and then until it is time to go, the connection breaks, or ctx ends.
 func (c *connection) stay(ctx context.Context) {
-	until := time.NewTimer(time.Duration(1000+c.random.IntN(9000)) * time.Millisecond)
+	until := time.NewTimer(c.habits.stay(c.random))
 	defer until.Stop()
 	tick := time.NewTimer(0)
 	defer tick.Stop()
@@ -143,14 +155,14 @@ func (c *connection) stay(ctx context.Context) {
 				return
 			}
 		case <-tick.C:
-			tick.Reset(c.run.pause(c.random))
+			tick.Reset(c.pause(c.random))
 			if c.stalled() {
 				c.part(1)
 				return
 			}
 			c.flush()
 			if c.run.acting.Load() && c.idle() {
-				c.act(ctx)
+				c.act(c, ctx)
 			}
 		}
 	}

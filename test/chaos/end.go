@@ -11,12 +11,9 @@ import (
 	"parley/test/chaos/world"
 )
 
-// end brings a run in which nothing is harmed any more to rest, and reads what is there.
+// end brings a run to rest in which nothing is harmed any more, nor under way since then, and reads what is there.
 func (r *run) end(ctx context.Context) error {
 	r.work.Wait()
-	if err := bench.Sleep(ctx, settleFor); err != nil {
-		return err
-	}
 	r.mark(history.Line{Kind: history.Settled})
 	if err := r.gather(ctx); err != nil {
 		return err
@@ -34,9 +31,9 @@ func (r *run) end(ctx context.Context) error {
 // gather makes all guests members again, and has something said in every conversation at every node.
 func (r *run) gather(ctx context.Context) error {
 	nodes := r.world.Nodes()
-	for i, guest := range r.guests {
-		if err := r.sure(ctx, nodes[i%len(nodes)], func(node *world.Node) history.Line { return r.addMember(ctx, node, r.host, r.coming, guest) }); err != nil {
-			return fmt.Errorf("adding %s: %w", guest, err)
+	for i, g := range r.guests {
+		if err := r.sure(ctx, nodes[i%len(nodes)], func(node *world.Node) history.Line { return r.addMember(ctx, node, g) }); err != nil {
+			return fmt.Errorf("adding %s: %w", g.user, err)
 		}
 	}
 	for _, p := range r.people {

@@ -88,6 +88,20 @@ func (b *bag) draw() world.Fault {
 	return f
 }
 
+// last chooses how long a fault is left on: not longer than there is time for, if it can be had.
+func (r *run) last(f world.Fault, random *rand.Rand) time.Duration {
+	var times []time.Duration
+	for i, d := range f.Last {
+		if i == 0 || d <= r.lastMax {
+			times = append(times, d)
+		}
+	}
+	if len(times) == 0 {
+		return 0 // It is a moment.
+	}
+	return times[random.IntN(len(times))]
+}
+
 // inject does one harm, for a time, and undoes it.
 func (r *run) inject(ctx context.Context, f world.Fault, random *rand.Rand) error {
 	l := history.Line{Fault: f.Name}
@@ -95,6 +109,9 @@ func (r *run) inject(ctx context.Context, f world.Fault, random *rand.Rand) erro
 		l.Kind, l.AckMillis = kind, ackMillis
 		r.mark(l)
 	}
+	r.mu.Lock()
+	r.harmed = true
+	r.mu.Unlock()
 	note(history.Harm, 0)
 	heal, err := f.Inject(ctx, random)
 	if err != nil {
@@ -105,9 +122,11 @@ func (r *run) inject(ctx context.Context, f world.Fault, random *rand.Rand) erro
 		return err
 	}
 	note(history.Harmed, f.AckMin.Milliseconds())
-	// Long enough for some sends to end while it is on, and often short enough for connections to outlive it.
-	hold := time.Duration(300+random.IntN(2000))*time.Millisecond + 8*f.AckMin
-	err = bench.Sleep(ctx, hold)
+	last := r.last(f, random)
+	r.mu.Lock()
+	r.longest = max(r.longest, last)
+	r.mu.Unlock()
+	err = bench.Sleep(ctx, last)
 	note(history.Heal, 0)
 	healing, cancel := context.WithTimeout(context.WithoutCancel(ctx), healMax)
 	defer cancel()

@@ -42,12 +42,20 @@ func main() {
 	rate := flag.Int("rate", 250, "operations a `second`, of all devices together")
 	folder := flag.String("o", "", "the `folder` for records, logs and reports; empty: a temporary one, removed if nothing is wrong")
 	check := flag.String("check", "", "judge this `record`, and do nothing else")
+	broken := flag.Bool("broken", false, "instead of -bin: see that the broken builds are caught")
 	short := flag.Bool("short", false, "both worlds for a short time, and the broken builds")
+	name := flag.String("scenario", "", "instead of faults: `writers` or removal")
+	messages := flag.Int("messages", 100_000, "how `many` messages the writers write")
+	times := flag.Int("times", 10_000, "how `often` a member is removed")
 	flag.Parse()
+	if err := world.Isolate(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
 	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer cancel()
 	o := options{world: world.Options{Kind: world.Kind(*kind), Nodes: *nodes, Binary: *binary}, duration: *duration, seed: *seed, lanes: *lanes,
-		people: *people, devices: *devices, rate: *rate, folder: *folder}
+		people: *people, devices: *devices, rate: *rate, folder: *folder, lastMax: *duration / 4}
 	switch *faults {
 	case "all":
 	case "none":
@@ -62,8 +70,17 @@ func main() {
 	default:
 		err = inFolder(o, func(o options) error {
 			fmt.Printf("seed %d\n", o.seed)
-			if *short {
+			switch {
+			case *broken:
+				return catch(ctx, o)
+			case *short:
 				return shortly(ctx, o)
+			case *name != "":
+				s := scenarios[*name]
+				if s == nil {
+					return fmt.Errorf("there is no scenario %q", *name)
+				}
+				return report(play(ctx, o, s, scenarioOptions{*messages, *times}))
 			}
 			return report(live(ctx, o))
 		})
@@ -125,13 +142,21 @@ func recheck(name string) error {
 	return nil
 }
 
-// shortly runs both worlds for a short time.
+// How long the parts of a short run are.
+const (
+	shortSQLite   = 25 * time.Second
+	shortPostgres = 40 * time.Second
+	shortLast     = 3 * time.Second
+)
+
+// shortly runs both worlds for a short time, and the broken builds.
 func shortly(ctx context.Context, o options) error {
+	o.lastMax = shortLast
 	var err error
-	for _, kind := range []world.Kind{world.SQLite, world.Postgres} {
+	for kind, duration := range map[world.Kind]time.Duration{world.SQLite: shortSQLite, world.Postgres: shortPostgres} {
 		next := o
-		next.world.Kind, next.folder = kind, filepath.Join(o.folder, string(kind))
+		next.world.Kind, next.folder, next.duration = kind, filepath.Join(o.folder, string(kind)), duration
 		err = errors.Join(err, report(live(ctx, next)))
 	}
-	return err
+	return errors.Join(err, catch(ctx, o))
 }

@@ -126,15 +126,15 @@ func (r *run) remove(ctx context.Context, node *world.Node, user string, t targe
 	return r.ask(ctx, node, l, http.MethodDelete, "/v1/messages/"+t.id, nil, nil)
 }
 
-// addMember and removeMember change who is in a group; by is its owner.
-func (r *run) addMember(ctx context.Context, node *world.Node, by, conversation, user string) history.Line {
-	return r.ask(ctx, node, history.Line{Kind: history.AddTo, User: by, Conversation: conversation, Users: []string{user}},
-		http.MethodPost, "/v1/conversations/"+conversation+"/members", map[string]any{"member_ids": []string{user}}, nil)
+// addMember and removeMember change who is in a group.
+func (r *run) addMember(ctx context.Context, node *world.Node, g guest) history.Line {
+	return r.ask(ctx, node, history.Line{Kind: history.AddTo, User: g.group.owner, Conversation: g.group.id, Users: []string{g.user}},
+		http.MethodPost, "/v1/conversations/"+g.group.id+"/members", map[string]any{"member_ids": []string{g.user}}, nil)
 }
 
-func (r *run) removeMember(ctx context.Context, node *world.Node, by, conversation, user string) history.Line {
-	return r.ask(ctx, node, history.Line{Kind: history.Remove, User: by, Conversation: conversation, Users: []string{user}},
-		http.MethodDelete, "/v1/conversations/"+conversation+"/members/"+url.PathEscape(user), nil, nil)
+func (r *run) removeMember(ctx context.Context, node *world.Node, g guest) history.Line {
+	return r.ask(ctx, node, history.Line{Kind: history.Remove, User: g.group.owner, Conversation: g.group.id, Users: []string{g.user}},
+		http.MethodDelete, "/v1/conversations/"+g.group.id+"/members/"+url.PathEscape(g.user), nil, nil)
 }
 
 // page reads a page of a conversation's history: l has Before or After, if any, and Limit.

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,12 +24,14 @@ type options struct {
 	world    world.Options
 	duration time.Duration // of the time in which things happen
 	seed     uint64
-	faults   []string // the names of those to inject; nil: all that the world can; empty: none
-	lanes    int      // how many faults may be on at once
+	faults   []string      // the names of those to inject; nil: all that the world can; empty: none
+	lanes    int           // how many faults may be on at once
+	lastMax  time.Duration // of a fault that can be had shorter
 	people   int
 	devices  int // of each
 	rate     int // operations a second of all devices together
 	folder   string
+	hasty    bool // what nobody waits for cannot be judged, which does no harm where violations are wanted
 }
 
 const (
@@ -40,9 +43,8 @@ const (
 	ackMax = 2 * time.Second
 	// healMax bounds the undoing of a fault: a node and its database are to be back.
 	healMax = 2 * time.Minute
-	// settleFor is longer than a request without an answer can wait somewhere when nothing is harmed any more: in the buffers of a
-	// process that was frozen, or to be sent again over a link that was cut.
-	settleFor = 5 * time.Second
+	// settleFor is longer than a request without an answer can wait in the buffers of a process that was frozen.
+	settleFor = 3 * time.Second
 	// quietFor is how long nothing must come to anybody before all has come: longer than the 2 s between the server's looks at its log.
 	quietFor = 3 * time.Second
 	// quietMax bounds the wait until all devices are connected and have everything.
@@ -57,9 +59,7 @@ type run struct {
 	web   *http.Client
 
 	people   []*person
-	host     string   // owns the group that guests come to and leave
-	coming   string   // that group
-	guests   []string // who come and leave
+	guests   []guest
 	devices  []*device
 	all      []conversation // the first is the one where all are
 	archives []archive
@@ -71,8 +71,10 @@ type run struct {
 	heard    atomic.Int64   // events
 	work     sync.WaitGroup // of requests by REST
 
-	mu   sync.Mutex
-	errs []error // the first failures of the harness itself
+	mu      sync.Mutex
+	errs    []error       // the first failures of the harness itself
+	harmed  bool          // something was
+	longest time.Duration // the longest harm that lasted
 }
 
 // fail notes that the harness could not do, or understand, something.
@@ -84,13 +86,18 @@ func (r *run) fail(err error) {
 	}
 }
 
-func (r *run) version() int64 { return r.versions.Add(1) }
-
-// pause is the time between two things that a device does.
-func (r *run) pause(random *rand.Rand) time.Duration {
-	mean := time.Second * time.Duration(len(r.devices)) / time.Duration(r.rate)
-	return mean/2 + time.Duration(random.Int64N(int64(mean)))
+// settle is how long operations without an answer can still be under way when nothing is harmed any more. What was sent while a link was cut
+// is sent again after a time that has doubled up to the length of the cut (RFC 6298, section 5.5).
+func (r *run) settle() time.Duration {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.harmed && !r.hasty {
+		return settleFor + r.longest
+	}
+	return 0
 }
+
+func (r *run) version() int64 { return r.versions.Add(1) }
 
 func (r *run) sleep(ctx context.Context, d time.Duration) { _ = bench.Sleep(ctx, d) } // The caller looks at ctx.
 
@@ -172,28 +179,18 @@ func (r *run) live(ctx context.Context) error {
 			r.archives = append(r.archives, archive{p.name, out.Cursor})
 		}
 	}
-	living, leave := context.WithCancel(ctx)
+	defer r.connect(ctx)()
 	acting, stop := context.WithCancel(ctx)
 	defer stop()
-	var devices, others sync.WaitGroup
-	defer func() {
-		leave()
-		devices.Wait()
-		r.work.Wait()
-	}()
-	r.acting.Store(true)
-	r.parting.Store(true)
-	for _, d := range r.devices {
-		devices.Go(func() { d.live(living) })
-	}
+	var others sync.WaitGroup
 	others.Go(func() { r.keep(acting, r.random(1)) })
 	for i, node := range r.world.Nodes() {
 		others.Go(func() { r.probe(acting, node, r.people[i%len(r.people)]) })
 	}
 	err := r.harm(ctx, time.Now().Add(r.duration))
-	r.sleep(ctx, ackMax+probeEvery) // So that all probes of the last healing are there.
 	r.acting.Store(false)
 	r.parting.Store(false)
+	r.sleep(ctx, r.settle()) // The probes go on, so that there are some after the last healing.
 	stop()
 	others.Wait()
 	if err != nil {
@@ -202,67 +199,107 @@ func (r *run) live(ctx context.Context) error {
 	return r.end(ctx)
 }
 
+// connect lets the devices live, until the function is called that it returns.
+func (r *run) connect(ctx context.Context) (leave func()) {
+	living, cancel := context.WithCancel(ctx)
+	var devices sync.WaitGroup
+	r.acting.Store(true)
+	r.parting.Store(true)
+	for _, d := range r.devices {
+		devices.Go(func() { d.live(living) })
+	}
+	return func() {
+		cancel()
+		devices.Wait()
+		r.work.Wait()
+	}
+}
+
 // random is a source of chances for one of those who act, the same for the same seed.
 func (r *run) random(who int) *rand.Rand { return rand.New(rand.NewPCG(r.seed, uint64(who))) }
 
 // archive is a client that keeps a cursor for the whole run.
 type archive struct{ user, cursor string }
 
+// guest is a member of a group who is removed and added again by its owner.
+type guest struct {
+	user  string
+	group conversation
+}
+
+// person makes another person.
+func (r *run) person() *person {
+	p := &person{name: fmt.Sprintf("u%d", len(r.people)), tops: map[string]int64{}}
+	r.people = append(r.people, p)
+	return p
+}
+
+// found makes a conversation of people, the first of them its owner.
+func (r *run) found(ctx context.Context, kind string, members []*person) (conversation, error) {
+	var others []string
+	for _, p := range members[1:] {
+		others = append(others, p.name)
+	}
+	id, err := r.create(ctx, r.world.Nodes()[0], kind, members[0].name, others)
+	if err != nil {
+		return conversation{}, err
+	}
+	for _, p := range members {
+		p.conversations = append(p.conversations, id)
+	}
+	c := conversation{id, members[0].name}
+	r.all = append(r.all, c)
+	return c, nil
+}
+
 // settleIn makes the people, their conversations, and their devices.
 func (r *run) settleIn(ctx context.Context) error {
-	node := r.world.Nodes()[0]
-	var names []string
-	for i := range r.options.people {
-		p := &person{name: fmt.Sprintf("u%d", i), tops: map[string]int64{}}
-		r.people, names = append(r.people, p), append(names, p.name)
-	}
-	found := func(kind string, members []int) (string, error) {
-		var others []string
-		for _, i := range members[1:] {
-			others = append(others, names[i])
-		}
-		id, err := r.create(ctx, node, kind, names[members[0]], others)
-		for _, i := range members {
-			r.people[i].conversations = append(r.people[i].conversations, id)
-		}
-		r.all = append(r.all, conversation{id, names[members[0]]})
-		return id, err
-	}
 	n := r.options.people
-	everybody := []int{}
-	for i := range n {
-		everybody = append(everybody, i)
+	for range n {
+		r.person()
 	}
-	if _, err := found("group", everybody); err != nil {
+	if _, err := r.found(ctx, "group", r.people); err != nil {
 		return err
 	}
-	for first := 0; first < n; first += groupSize {
-		members := everybody[first:min(first+groupSize, n)]
-		if _, err := found("group", members); err != nil {
+	for members := range slices.Chunk(r.people, groupSize) {
+		if _, err := r.found(ctx, "group", members); err != nil {
 			return err
 		}
 	}
-	for i := 0; i+1 < n; i += 2 {
-		if _, err := found("direct", []int{i, i + 1}); err != nil {
+	groups := r.all[1:]
+	for i, p := range r.people {
+		p.elsewhere = groups[(i/groupSize+1)%len(groups)].id
+	}
+	for pair := range slices.Chunk(r.people, 2) {
+		if len(pair) < 2 {
+			continue
+		}
+		if _, err := r.found(ctx, "direct", pair); err != nil {
 			return err
 		}
 	}
-	// The guests are half of the people; the host is none of them.
-	r.host, r.guests = names[0], names[n/2:]
-	coming, err := found("group", append([]int{0}, everybody[n/2:]...))
+	// Half of the people come to a group and leave it; its owner is none of them.
+	guests := r.people[n/2:]
+	coming, err := r.found(ctx, "group", append([]*person{r.people[0]}, guests...))
 	if err != nil {
 		return err
 	}
-	r.coming = coming
-	for i, p := range r.people {
-		group := 1 + (i/groupSize+1)%((n+groupSize-1)/groupSize) // The group behind one's own.
-		p.elsewhere = r.all[group].id
-		for k := range r.options.devices {
-			r.devices = append(r.devices, &device{run: r, person: p, name: fmt.Sprintf("%s.%d", p.name, k), asking: make(chan struct{}, askingMax),
-				random: r.random(100 + i*10 + k)})
+	for _, p := range guests {
+		r.guests = append(r.guests, guest{p.name, coming})
+	}
+	for _, p := range r.people {
+		for range r.options.devices {
+			r.device(p, r.usual())
 		}
 	}
 	return nil
+}
+
+// device gives a person another device.
+func (r *run) device(p *person, h habits) {
+	n := len(r.devices)
+	r.devices = append(r.devices, &device{run: r, person: p, name: fmt.Sprintf("%s.%d", p.name, n), asking: make(chan struct{}, askingMax),
+		habits: h, random: r.random(100 + n)})
 }
 
 // conversation is one, and who may always read it.
