@@ -11,13 +11,17 @@ SOURCES = $$(go list -f '{{.Dir}}' ./...)
 POSTGRES = go run ./test/postgres/with --
 NPM_CI = npm ci --no-audit --no-fund --loglevel=error
 
-# How long each fuzz test and the soak run, what `make run` and the benchmarks pass on, and which tests to run.
+# How long each fuzz test, the soak and the chaos run, what `make run`, the benchmarks and the chaos pass on, and which tests to run.
 FUZZTIME ?= 20s
 DURATION ?= 30m
+# What the chaos breaks, how, and the number that decides when: it is printed, and a run with it makes the same choices.
+WORLD ?= postgres
+FAULTS ?= all
+SEED ?=
 ARGS ?=
 RUN ?=
 
-.PHONY: help run build test test-unit test-interop test-deps lint bench bench-gateway soak fuzz clean
+.PHONY: help run build test test-unit test-interop test-deps test-chaos chaos lint bench bench-gateway soak fuzz clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,6 +53,14 @@ test-interop: build ## Run the official Socket.IO clients, in Node and in Chromi
 	@sh build/need.sh node postgres chromium
 	@cd test/interop && $(NPM_CI)
 	@$(POSTGRES) sh -c 'cd test/interop && exec node --test --test-timeout=180000 --test-reporter=spec'
+
+test-chaos: build ## Break real servers for three minutes: no promise may break, and each broken build must be caught (SEED=n)
+	@sh build/need.sh go postgres strace nft
+	@go run ./test/chaos -short $(if $(SEED),-seed $(SEED)) $(ARGS)
+
+chaos: build ## Break real servers for long (DURATION=10m WORLD=postgres FAULTS=kill,cut SEED=n)
+	@sh build/need.sh go postgres strace nft
+	@go run ./test/chaos -duration $(DURATION) -world $(WORLD) -faults $(FAULTS) -lanes 2 $(if $(SEED),-seed $(SEED)) $(ARGS)
 
 lint: ## Check formatting, vet, staticcheck
 	@sh build/need.sh go

@@ -100,6 +100,19 @@ need_chromium() {
 		chromium_runs || fail "chromium could not be installed: run \`apt-get install chromium\`, or set PARLEY_TEST_CHROMIUM to a Chromium or Chrome."
 }
 
+# tool NAME PACKAGE WITHOUT: gets a tool of the system for tests that do without it where it cannot be got, and says what they leave out then.
+tool() {
+	command -v "$1" >/dev/null && return
+	if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then
+		echo "make: installing $2" >&2
+		{ apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends "$2"; } >/dev/null || true
+	fi
+	command -v "$1" >/dev/null || echo "make: $1 is missing, and cannot be installed here: $3 are left out" >&2
+}
+
+need_strace() { tool strace strace "the faults of disks"; }
+need_nft() { tool nft nftables "the faults of networks"; }
+
 for tool in "$@"; do
 	"need_$tool"
 done

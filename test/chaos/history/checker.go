@@ -187,9 +187,15 @@ func (c *Checker) early(op *operation) {
 		return // What is done already needs no sync.
 	}
 	for name, s := range c.slow {
-		if took := c.micros - op.line.Micros; op.line.Micros >= s.since && took < s.least {
-			c.violated(EarlyAck, []int64{s.line, op.line.N}, "a %s was acknowledged after %s, and with %s none can be durable before %s", op.line.Kind,
-				time.Duration(took)*time.Microsecond, name, time.Duration(s.least)*time.Microsecond)
+		if op.line.Micros < s.since {
+			continue
+		}
+		took, least := time.Duration(c.micros-op.line.Micros)*time.Microsecond, time.Duration(s.least)*time.Microsecond
+		if c.report.SlowAcks++; c.report.SlowAcks == 1 || took < c.report.SoonestSlowAck {
+			c.report.SoonestSlowAck = took
+		}
+		if took < least {
+			c.violated(EarlyAck, []int64{s.line, op.line.N}, "a %s was acknowledged after %s, and with %s none can be durable before %s", op.line.Kind, took, name, least)
 		}
 	}
 }

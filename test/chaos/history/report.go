@@ -37,15 +37,17 @@ type Violation struct {
 
 // Report is what a record shows.
 type Report struct {
-	Operations map[string]map[Phase]int `json:"operations"`  // by kind and outcome
-	Refusals   map[string]int           `json:"refusals"`    // by code
-	Events     map[string]int           `json:"events"`      // by name
-	Faults     map[string]int           `json:"faults"`      // by name
-	Messages   int                      `json:"messages"`    // that were seen by anybody
-	Devices    int                      `json:"devices"`     // clients that were found to have, or not to have, all that they should
-	AckedAfter time.Duration            `json:"acked_after"` // the longest from a healing to an acknowledgement, on any node
-	Found      map[string]int           `json:"found"`       // violations by kind, those that are not kept included
-	Violations []Violation              `json:"violations"`  // the first few of each kind
+	Operations     map[string]map[Phase]int `json:"operations"`  // by kind and outcome
+	Refusals       map[string]int           `json:"refusals"`    // by code
+	Events         map[string]int           `json:"events"`      // by name
+	Faults         map[string]int           `json:"faults"`      // by name
+	Messages       int                      `json:"messages"`    // that were seen by anybody
+	Devices        int                      `json:"devices"`     // clients that were found to have, or not to have, all that they should
+	AckedAfter     time.Duration            `json:"acked_after"` // the longest from a healing to an acknowledgement, on any node
+	SlowAcks       int                      `json:"slow_acks"`   // acknowledgements that had to take a time, as syncs were slow
+	SoonestSlowAck time.Duration            `json:"soonest_slow_ack"`
+	Found          map[string]int           `json:"found"`      // violations by kind, those that are not kept included
+	Violations     []Violation              `json:"violations"` // the first few of each kind
 }
 
 // violationsKept is how many of each kind a report tells of.
@@ -105,6 +107,9 @@ func (r Report) String() string {
 	}
 	fmt.Fprintf(&b, "  refusals: %s\n  events: %s\n  faults: %s\n  messages: %d; clients that were compared with the final history: %d; longest from a healing to an acknowledgement: %s\n",
 		counts(r.Refusals), counts(r.Events), counts(r.Faults), r.Messages, r.Devices, r.AckedAfter.Round(time.Millisecond))
+	if r.SlowAcks > 0 {
+		fmt.Fprintf(&b, "  acknowledgements while syncs were slow: %d, the soonest after %s\n", r.SlowAcks, r.SoonestSlowAck)
+	}
 	fmt.Fprintf(&b, "  violations: %s\n", counts(r.Found))
 	for _, v := range r.Violations {
 		fmt.Fprintf(&b, "  %s: %s\n", v.Kind, v.What)
