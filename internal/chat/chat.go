@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -29,6 +30,7 @@ type Options struct {
 	ReplayChangesMax     int           // changes replayed to a client that comes back; 1000
 	ReplayBytesMax       int           // 512 KiB
 	PollEvery            time.Duration // how often the heads of the log are compared; 2 s
+	BeatEvery            time.Duration // how often a node shows that it lives; 5 s
 	DeliveriesEvery      time.Duration // how often what was delivered is written; 1 s
 	DeliveriesMax        int           // marks of what was delivered that may wait for it; 16384
 
@@ -61,6 +63,9 @@ func (o *Options) defaults(d sqldb.Dialect) {
 	if o.PollEvery == 0 {
 		o.PollEvery = 2 * time.Second
 	}
+	if o.BeatEvery == 0 {
+		o.BeatEvery = 5 * time.Second
+	}
 	if o.DeliveriesEvery == 0 {
 		o.DeliveriesEvery = time.Second
 	}
@@ -80,7 +85,8 @@ type Chat struct {
 	log        *slog.Logger
 	now        func() time.Time
 	o          Options
-	epoch      string
+	lost       func()
+	runs       runs
 	requestKey []byte
 	flow       *workflow.Flow[*batch]
 	sends      *sqldb.Batcher[*sending]
@@ -88,7 +94,7 @@ type Chat struct {
 	deliveries *deliveries
 	access     access
 	reread     chan struct{}
-	metrics    struct{ owed prometheus.Counter }
+	metrics    struct{ owed, losses prometheus.Counter }
 }
 
 // Parts are what a Chat works with.
@@ -103,6 +109,9 @@ type Parts struct {
 	// Handle is called with every commit, in the order of its bucket's positions, from the bucket's lane: for
 	// one bucket one call at a time. It must not wait.
 	Handle func(Commit)
+	// Lost is called when the database turns out to have lost what was handled before: the Feed goes on from where the
+	// database is, and nobody's place can be relied on. It returns when nobody does any more.
+	Lost func()
 }
 
 // New reads what the database says of itself. Run starts the work.
@@ -114,12 +123,15 @@ func New(ctx context.Context, p Parts, o Options) (*Chat, error) {
 	}
 	c := &Chat{
 		db: p.DB, bus: p.Bus, ensure: p.EnsureUsers, log: p.Log, now: p.Now, o: o,
-		epoch: meta.Epoch, requestKey: []byte(meta.RequestKey),
+		lost: p.Lost, runs: newRuns(), requestKey: []byte(meta.RequestKey),
 		access: access{seen: map[memberKey]struct{}{}}, reread: make(chan struct{}, 1),
 		Feed: &Feed{log: p.Log, handle: p.Handle},
 	}
 	if c.Feed.handle == nil {
 		c.Feed.handle = func(Commit) {}
+	}
+	if c.lost == nil {
+		c.lost = func() {}
 	}
 	c.flow = c.defineSend(workflow.NewMetrics(p.Metrics))
 	c.sends = sqldb.NewBatcher(o.Writers, o.BatchMax, o.QueueMax, c.commitSends)
@@ -129,7 +141,8 @@ func New(ctx context.Context, p Parts, o Options) (*Chat, error) {
 		waiting: map[mark]int64{}, soon: make(chan struct{}, 1),
 	}
 	c.metrics.owed = prometheus.NewCounter(prometheus.CounterOpts{Name: "parley_chat_messages_total", Help: "Messages committed by this node."})
-	p.Metrics.MustRegister(c.metrics.owed,
+	c.metrics.losses = prometheus.NewCounter(prometheus.CounterOpts{Name: "parley_chat_losses_total", Help: "How often the database had lost what it had committed."})
+	p.Metrics.MustRegister(c.metrics.owed, c.metrics.losses,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "parley_chat_sends_waiting", Help: "Sends that wait for their batch."}, func() float64 { return float64(c.sends.Waiting()) }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "parley_chat_reads_waiting", Help: "Read marks that wait for their batch."}, func() float64 { return float64(c.reads.Waiting()) }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "parley_chat_deliveries_waiting", Help: "Delivered marks that wait to be written."}, func() float64 { return float64(c.deliveries.depth()) }),
@@ -141,6 +154,9 @@ func New(ctx context.Context, p Parts, o Options) (*Chat, error) {
 // Start brings the Feed to the head of the log; from here on everything that is committed is handled.
 // It is called once, before Run.
 func (c *Chat) Start(ctx context.Context) error {
+	if err := c.beginRun(ctx); err != nil {
+		return err
+	}
 	// Hear first, read afterwards: what is committed between the two is held by the lanes.
 	for b := range c.Feed.lanes {
 		c.Feed.lanes[b].order.applied = -1
@@ -166,24 +182,31 @@ func (c *Chat) Start(ctx context.Context) error {
 	return nil
 }
 
-// Run commits sends and receipts and keeps the Feed complete until ctx ends; then it commits what was accepted
-// and ends.
+// Run commits sends and receipts and keeps the Feed complete until ctx ends; then it commits what was accepted, ends this
+// node's run and returns.
 func (c *Chat) Run(ctx context.Context) error {
-	feedDone := make(chan struct{})
-	feedCtx, stopFeed := context.WithCancel(context.WithoutCancel(ctx))
+	err := c.work(ctx)
+	if failed := c.endRun(context.WithoutCancel(ctx)); failed != nil {
+		c.log.Warn("this node's run is left to be ended by others", "err", failed)
+	}
+	return err
+}
+
+// work is Run without its end, which a node that is killed does not come to.
+func (c *Chat) work(ctx context.Context) error {
+	accepted := make(chan struct{})
 	go func() {
-		defer close(feedDone)
-		c.runFeed(feedCtx)
-	}()
-	receiptsDone := make(chan struct{})
-	go func() {
-		defer close(receiptsDone)
+		defer close(accepted)
 		c.runReceipts(ctx)
 	}()
+	after, stop := context.WithCancel(context.WithoutCancel(ctx)) // ends when what was accepted is committed
+	var rest sync.WaitGroup
+	rest.Go(func() { c.runFeed(after) })
+	rest.Go(func() { c.keepRun(after) })
 	err := c.sends.Run(ctx)
-	<-receiptsDone
-	stopFeed()
-	<-feedDone
+	<-accepted
+	stop()
+	rest.Wait()
 	c.Feed.stop()
 	return err
 }

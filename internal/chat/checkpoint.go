@@ -2,6 +2,7 @@ package chat
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
 	"maps"
 	"time"
@@ -23,24 +24,52 @@ const (
 // client has got: what it was told in the last seconds may be replayed. found is false if the checkpoints do not reach
 // so far back.
 func (c *Chat) CursorAt(ctx context.Context, complete time.Time, b id.Bucket, pos int64) (cursor string, found bool, err error) {
+	tag := c.runs.current()
+	told := complete.UnixMilli()
+	var at Positions
 	err = c.db.Read(ctx, func(tx *sqldb.Tx) error {
-		found, err = tx.One(ctx, []any{&cursor}, `SELECT cursor FROM checkpoints WHERE at_ms <= $1 ORDER BY at_ms DESC LIMIT 1`,
-			complete.Add(-clockSkew).UnixMilli())
-		return err
+		var noted, restart sql.NullString
+		var lived bool
+		_, err := tx.One(ctx, []any{&noted, &lived, &restart}, selectTold, told-clockSkew.Milliseconds(), told, told+clockSkew.Milliseconds())
+		if err != nil || !noted.Valid || !lived {
+			return err
+		}
+		to := c.Feed.positions()
+		place, reset, err := c.place(ctx, tx, noted.String, to)
+		if err != nil || reset {
+			return err
+		}
+		if restart.Valid {
+			if to, err = headsOfText(restart.String); err != nil {
+				return err
+			}
+		}
+		if pos > to[b] { // that is rare: this node is behind, or it was lost
+			heads, err := selectHeads(ctx, tx)
+			if err != nil || restart.Valid || pos > heads[b] {
+				return err
+			}
+		}
+		at = place
+		at[b] = max(at[b], pos)
+		return nil
 	})
 	if err != nil {
 		return "", false, fmt.Errorf("chat: cursor at a time: %w", err)
 	}
-	if !found {
+	if at == nil {
 		return "", false, nil
 	}
-	at, reset, err := c.parseCursor(cursor)
-	if err != nil || reset { // of the database that this one was restored from
-		return "", false, nil
-	}
-	at[b] = max(at[b], pos)
-	return c.Cursor(at), true, nil
+	return cursorOf(tag, at), true, nil
 }
+
+// selectTold finds the newest checkpoint from before $1. What a client says of itself names no run: whether it was told in
+// this history is seen from the time. Somebody must have run here then ($2, or $3 by a clock that is ahead); and at the first
+// restart after that the heads, the last column, must have been as far as the client was.
+const selectTold = `SELECT
+	(SELECT cursor FROM checkpoints WHERE at_ms <= $1 ORDER BY at_ms DESC LIMIT 1),
+	EXISTS (SELECT 1 FROM runs WHERE ended_ms IS NULL AND started_ms <= $3) OR EXISTS (SELECT 1 FROM runs WHERE ended_ms IS NOT NULL AND ended_ms >= $1 AND started_ms <= $3),
+	(SELECT ended_heads FROM runs WHERE ended_ms IS NOT NULL AND ended_ms > $2 AND ended_by = 'restart' ORDER BY ended_ms LIMIT 1)`
 
 // checkpointer notes where the heads stand, for CursorAt. It belongs to one goroutine.
 type checkpointer struct {

@@ -19,6 +19,9 @@
 //     nodes by the bus. What is told may be lost; the Feed finds the hole and reads the log.
 //   - The right to do a thing is decided inside the transaction that does it.
 //
+//   - A cursor that holds is of the database's present history: it names the run of the process that gave it
+//     out, and lies no further than the heads stood when that run ended (decision 8).
+//
 // [Check] verifies what the tables can show of this.
 //
 // # Concurrency
@@ -29,7 +32,7 @@
 //
 // # Tables
 // It alone writes buckets (but for their first rows), conversations, members, user_conversations, messages, receipts,
-// past_members, checkpoints.
+// past_members, checkpoints, runs.
 //
 // # Not here
 // Sockets and HTTP (gateway, rest); who a token belongs to (auth); what a text is judged to be (moderation).

@@ -66,22 +66,9 @@ func (c *Chat) CatchUp(ctx context.Context, u id.User, cursor string, to Positio
 }
 
 func (c *Chat) catchUp(ctx context.Context, tx *sqldb.Tx, u id.User, cursor string, to Positions, limit int) (Catchup, error) {
-	from, reset, err := c.parseCursor(cursor)
+	from, reset, err := c.place(ctx, tx, cursor, to)
 	if err != nil {
 		return Catchup{}, err
-	}
-	for b, n := range from {
-		if n > to[b] && !reset {
-			// Another node may be ahead of this one; the log itself is behind only after a loss.
-			heads, err := selectHeads(ctx, tx)
-			if err != nil {
-				return Catchup{}, err
-			}
-			for b, n := range from {
-				reset = reset || n > heads[b]
-			}
-			break
-		}
 	}
 	if reset {
 		return Catchup{Next: to, Reset: true}, nil
@@ -228,6 +215,7 @@ func (c *Chat) Sync(ctx context.Context, u id.User, cursor string, limit int) (S
 		limit = syncLimit
 	}
 	page := SyncPage{Changes: []SyncChange{}}
+	tag := c.runs.current()
 	var got Catchup
 	var ms []Membership
 	err := c.db.Read(ctx, func(tx *sqldb.Tx) error {
@@ -257,7 +245,7 @@ func (c *Chat) Sync(ctx context.Context, u id.User, cursor string, limit int) (S
 	if err != nil {
 		return SyncPage{}, fmt.Errorf("chat: sync: %w", err)
 	}
-	page.Cursor, page.HasMore, page.Reset = c.Cursor(got.Next), got.More, got.Reset
+	page.Cursor, page.HasMore, page.Reset = cursorOf(tag, got.Next), got.More, got.Reset
 	for _, e := range got.Entries {
 		switch e.Kind {
 		case EntryRemoved, EntryJoined:

@@ -183,9 +183,9 @@ func TestCursor(t *testing.T) {
 	cv := n.group(t, "ann", "bob")
 	for _, p := range []Positions{{}, {0: 0}, {255: 1 << 60, 3: 7}} {
 		text := n.Cursor(p)
-		back, reset, err := n.parseCursor(text)
-		if err != nil || reset || !maps.Equal(p, back) {
-			t.Errorf("Cursor(%v) = %q, read back as %v, reset %v, %v", p, text, back, reset, err)
+		tag, back, err := parseCursor(text)
+		if err != nil || tag != n.runs.current() || !maps.Equal(p, back) {
+			t.Errorf("Cursor(%v) = %q, read back as %v of run %v, %v", p, text, back, tag, err)
 		}
 	}
 	good := n.Cursor(Positions{cv.ID.Bucket(): 1})
@@ -202,10 +202,11 @@ func TestCursor(t *testing.T) {
 		_, err := n.Sync(t.Context(), "bob", bad, 0)
 		wantProblem(t, name, err, problem.BadRequest, "")
 	}
-	// Ahead of the log, or of another history: whatever the client has, it is not ours.
+	// Ahead of the log, or of another history, or from when cursors had the epoch: whatever the client has, it is not ours.
 	other := slices.Clone(raw)
 	other[2] ^= 1
-	for name, text := range map[string]string{"ahead": n.Cursor(Positions{cv.ID.Bucket(): 1000}), "another epoch": base64.RawURLEncoding.EncodeToString(other)} {
+	for name, text := range map[string]string{"ahead": n.Cursor(Positions{cv.ID.Bucket(): 1000}), "another run": base64.RawURLEncoding.EncodeToString(other),
+		"epoch": base64.RawURLEncoding.EncodeToString([]byte("\x01\x1aHQ4GLZC2U3YQX7R5S6T1V8W9K0\x07\x02"))} {
 		page, err := n.Sync(t.Context(), "bob", text, 0)
 		if err != nil || !page.Reset || page.HasMore || page.Cursor == "" {
 			t.Errorf("%s: %+v, %v; want a reset", name, page, err)
@@ -214,15 +215,14 @@ func TestCursor(t *testing.T) {
 }
 
 func FuzzCursor(f *testing.F) {
-	c := &Chat{epoch: "e"}
-	f.Add(c.Cursor(Positions{1: 2, 200: 1 << 40}))
+	f.Add(cursorOf(runTag{1, 2, 3, 4, 5, 6, 7, 8}, Positions{1: 2, 200: 1 << 40}))
 	f.Fuzz(func(t *testing.T, text string) {
-		p, _, err := c.parseCursor(text)
-		if err != nil {
+		tag, p, err := parseCursor(text)
+		if err != nil || tag == (runTag{}) {
 			return
 		}
-		if back, _, err := c.parseCursor(c.Cursor(p)); err != nil || !maps.Equal(p, back) {
-			t.Errorf("%q is %v, which comes back as %v, %v", text, p, back, err)
+		if same, back, err := parseCursor(cursorOf(tag, p)); err != nil || same != tag || !maps.Equal(p, back) {
+			t.Errorf("%q is %v of run %v, which comes back as %v of %v, %v", text, p, tag, back, same, err)
 		}
 	})
 }

@@ -144,6 +144,12 @@ func (g *Gateway) closeAll() {
 	}
 }
 
+// Lost is chat.Parts.Lost: every client comes back, and what we know of its place is forgotten.
+func (g *Gateway) Lost() {
+	g.closeAll()
+	g.recovery.forget()
+}
+
 // Serve attaches the Gateway to its parts: from here on sockets can be taken. Run must be running. The only error is
 // a bus that has been closed.
 func (g *Gateway) Serve(p Parts) error {

@@ -82,6 +82,14 @@ func (r *recovery) drop() {
 	r.queue = r.queue[1:]
 }
 
+// forget forgets all that is kept.
+func (r *recovery) forget() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	clear(r.left)
+	r.queue = nil
+}
+
 // expire forgets what has been kept long enough.
 func (r *recovery) expire(now time.Time) {
 	r.mu.Lock()

@@ -51,7 +51,7 @@ func Pending(ctx context.Context, db *sqldb.DB) (bool, error) {
 
 // Meta is what the database says of itself.
 type Meta struct {
-	Epoch      string // names this history of the database; cursors carry it
+	Epoch      string // drawn when the database was made; a copy of it has the same
 	RequestKey string // requests are hashed with it, so that a hash tells nothing of a deleted message
 }
 

@@ -92,6 +92,8 @@ type engine interface {
 	// write runs f in a transaction, then the statements that f has left, and commits.
 	write(ctx context.Context, urgent bool, f func(conn) ([]statement, error)) error
 	read(ctx context.Context, f func(conn) error) error
+	// onConnect is DB.OnConnect.
+	onConnect(f func(context.Context, conn) ([]statement, error))
 	trim(ctx context.Context)
 	pool() *sql.DB // for migrations
 	close() error
@@ -159,6 +161,18 @@ func (db *DB) Dialect() Dialect { return db.dialect }
 
 // Pool is the database/sql view that migrations run on; nothing else uses it.
 func (db *DB) Pool() *sql.DB { return db.engine.pool() }
+
+// OnConnect has f run in a transaction of its own on every connection to PostgreSQL that is made from now on, before
+// anything else is: the server that it leads to may be another one than before, with less in it. A connection on which f
+// fails is given up. f may be called by several goroutines at once. On SQLite, whose file is the same until Close, f
+// never runs.
+func (db *DB) OnConnect(f func(context.Context, *Tx) error) {
+	db.engine.onConnect(func(ctx context.Context, c conn) ([]statement, error) {
+		tx := &Tx{Dialect: db.dialect, conn: c}
+		err := f(ctx, tx)
+		return tx.queue, err
+	})
+}
 
 // InTx runs f in a writing transaction and commits it, or rolls back if f fails or panics.
 // On nil, all that f wrote is durable and its AfterCommit functions have run.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -39,6 +40,9 @@ var postgresSettings = map[string]string{
 type postgresEngine struct {
 	conns     *pgxpool.Pool
 	migration *sql.DB // no time-outs
+
+	mu    sync.Mutex
+	first []func(context.Context, conn) ([]statement, error) // see DB.OnConnect
 }
 
 func openPostgres(ctx context.Context, o Options) (engine, error) {
@@ -61,6 +65,7 @@ func openPostgres(ctx context.Context, o Options) (engine, error) {
 		cfg.MaxConns = 16
 	}
 	e := &postgresEngine{migration: stdlib.OpenDB(*slow)}
+	cfg.AfterConnect = e.connected
 	e.migration.SetMaxIdleConns(0)
 	if e.conns, err = pgxpool.NewWithConfig(ctx, cfg); err != nil {
 		return nil, errors.Join(fmt.Errorf("sqldb: connect to PostgreSQL: %w", err), e.migration.Close())
@@ -85,6 +90,30 @@ func (e *postgresEngine) check(ctx context.Context) error {
 	return nil
 }
 
+// connectMax bounds what is done on a new connection before it is used.
+const connectMax = 5 * time.Second
+
+func (e *postgresEngine) onConnect(f func(context.Context, conn) ([]statement, error)) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.first = append(e.first, f)
+}
+
+// connected does what comes first on a new connection; when that fails, the pool gives the connection up.
+func (e *postgresEngine) connected(ctx context.Context, c *pgx.Conn) error {
+	e.mu.Lock()
+	first := e.first[:len(e.first):len(e.first)]
+	e.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, connectMax)
+	defer cancel()
+	for _, f := range first {
+		if err := e.writeOn(ctx, c, func(c conn) ([]statement, error) { return f(ctx, c) }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (e *postgresEngine) trim(context.Context) {} // PostgreSQL's caches are its own.
 
 func (e *postgresEngine) pool() *sql.DB { return e.migration }
@@ -103,7 +132,11 @@ func (e *postgresEngine) write(ctx context.Context, _ bool, f func(conn) ([]stat
 		return fmt.Errorf("sqldb: connect: %w", postgresFault(err))
 	}
 	defer pooled.Release() // which closes a connection that is still in a transaction
-	c := &postgresConn{conn: pooled.Conn(), begin: "begin"}
+	return e.writeOn(ctx, pooled.Conn(), f)
+}
+
+func (e *postgresEngine) writeOn(ctx context.Context, on *pgx.Conn, f func(conn) ([]statement, error)) error {
+	c := &postgresConn{conn: on, begin: "begin"}
 	last, err := f(c)
 	if err != nil {
 		return rolledBack(postgresFault(err), c.rollback(ctx))

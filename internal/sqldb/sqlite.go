@@ -103,6 +103,8 @@ func openSQLite(ctx context.Context, path string, o Options) (engine, error) {
 	return e, nil
 }
 
+func (e *sqliteEngine) onConnect(func(context.Context, conn) ([]statement, error)) {}
+
 func (e *sqliteEngine) pool() *sql.DB { return e.db }
 
 func (e *sqliteEngine) close() error {
