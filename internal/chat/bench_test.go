@@ -4,9 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
+	"time"
 
+	"parley/internal/id"
 	"parley/internal/sqldb"
 	"parley/internal/sqldb/sqldbtest"
 )
@@ -45,5 +48,73 @@ func BenchmarkSend(b *testing.B) {
 				b.ReportMetric(float64(db.Stats().Commits-before)/float64(b.N), "commits/send")
 			})
 		}
+	}
+}
+
+// BenchmarkReceipts asks for the counts and a page of 100 readers of one message in a group of 10,000, of whom half have
+// read it, a quarter has it delivered, and some have left and come back.
+func BenchmarkReceipts(b *testing.B) {
+	const members, limit = 10_000, 100
+	for _, dialect := range []sqldb.Dialect{sqldb.SQLite, sqldb.Postgres} {
+		b.Run(dialect.String(), func(b *testing.B) {
+			n := start(b, sqldbtest.Open(b, dialect, Check), Options{})
+			var users []id.User
+			for i := range members - 1 {
+				users = append(users, id.User(fmt.Sprintf("user-%05d", i)))
+			}
+			cv := n.group(b, "ann")
+			for part := range slices.Chunk(users, 500) {
+				var names []string
+				for _, u := range part {
+					names = append(names, string(u))
+				}
+				if _, err := n.AddMembers(b.Context(), "ann", string(cv.ID), names, ""); err != nil {
+					b.Fatal(err)
+				}
+			}
+			var m Message
+			for i := range 20 {
+				m = n.send(b, "ann", cv.ID, fmt.Sprint(i), "")
+				for _, u := range users[:members/4] { // they read each message in its turn, others only the last
+					if err := n.Delivered(u, Mark{MessageID: string(m.ID)}); err != nil {
+						b.Fatal(err)
+					}
+				}
+				n.deliveries.flush(b.Context())
+			}
+			for _, u := range users[100:200] {
+				if _, err := n.RemoveMember(b.Context(), "ann", string(cv.ID), string(u)); err != nil {
+					b.Fatal(err)
+				}
+				if _, err := n.AddMembers(b.Context(), "ann", string(cv.ID), []string{string(u)}, ""); err != nil {
+					b.Fatal(err)
+				}
+			}
+			var wg sync.WaitGroup
+			for part := range slices.Chunk(users[members/4:3*members/4], 50) {
+				wg.Go(func() {
+					for _, u := range part {
+						if _, err := n.Read(b.Context(), u, Mark{MessageID: string(m.ID)}); err != nil {
+							b.Error(err)
+						}
+					}
+				})
+			}
+			wg.Wait()
+			var took []time.Duration
+			i := 0
+			for b.Loop() {
+				began := time.Now()
+				got, err := n.Receipts(b.Context(), "ann", string(m.ID), users[(i*7919)%(members-limit-1)], limit)
+				took = append(took, time.Since(began))
+				if want := (ReceiptCounts{Read: members / 2, Delivered: 3 * members / 4, Sent: members - 1}); err != nil || got.Counts != want || len(got.Readers) != limit {
+					b.Fatalf("Receipts = %+v and %d readers, %v; want %+v", got.Counts, len(got.Readers), err, want)
+				}
+				i++
+			}
+			slices.Sort(took)
+			b.ReportMetric(float64(took[len(took)/2].Microseconds())/1000, "ms/p50")
+			b.ReportMetric(float64(took[len(took)*99/100].Microseconds())/1000, "ms/p99")
+		})
 	}
 }

@@ -83,9 +83,7 @@ var invariants = []struct{ broken, query string }{
 		WHERE from_seq > to_seq OR before >= from_seq`},
 	{"a range holds what its member had not received", `
 		SELECT r.conversation_id, r.user_id, r.to_seq FROM receipts r
-		LEFT JOIN (` + memberships + `) AS ms ON ms.bucket = r.bucket AND ms.conversation_id = r.conversation_id AND ms.user_id = r.user_id
-			AND ms.joined_seq < r.from_seq AND r.to_seq <= CASE r.kind WHEN 'read' THEN ms.read_seq WHEN 'delivered' THEN ms.delivered_seq END
-		WHERE ms.user_id IS NULL`},
+		WHERE NOT EXISTS (` + holds("members") + ` AND m.active) AND NOT EXISTS (` + holds("past_members") + `)`},
 	{"a message that a member has read is in no range of his", passedBy("read_seq", "'read'")},
 	{"a message that has reached a member is in no range of his", passedBy("delivered_seq", "'read', 'delivered'")},
 	{"a deleted message still has a content", `
@@ -102,21 +100,28 @@ const memberships = `
 	JOIN conversations c ON c.bucket = m.bucket AND c.id = m.conversation_id WHERE m.active
 	UNION ALL SELECT bucket, conversation_id, user_id, joined_seq, read_seq, delivered_seq, left_seq FROM past_members`
 
+// holds finds the membership that the range r lies in.
+func holds(table string) string {
+	return `SELECT 1 FROM ` + table + ` m WHERE m.bucket = r.bucket AND m.conversation_id = r.conversation_id AND m.user_id = r.user_id
+		AND m.joined_seq < r.from_seq AND r.to_seq <= CASE r.kind WHEN 'read' THEN m.read_seq WHEN 'delivered' THEN m.delivered_seq END`
+}
+
 // passedBy finds messages of others that a cursor has passed and no range of the kinds holds. It looks into the gaps between
 // ranges, where there is nothing but what the member sent himself.
 func passedBy(cursor, kinds string) string {
 	return `
 		WITH ms AS (` + memberships + `),
-		ranges AS (
-			SELECT bucket, conversation_id, user_id, from_seq, to_seq FROM receipts WHERE kind IN (` + kinds + `)
-			UNION ALL SELECT bucket, conversation_id, user_id, ` + cursor + ` + 1, ` + cursor + ` + 1 FROM ms
+		edges AS (
+			SELECT ms.bucket, ms.conversation_id, ms.user_id, ms.joined_seq, r.from_seq, r.to_seq FROM ms
+			JOIN receipts r ON r.bucket = ms.bucket AND r.conversation_id = ms.conversation_id AND r.user_id = ms.user_id
+				AND r.kind IN (` + kinds + `) AND r.from_seq > ms.joined_seq AND r.to_seq <= ms.` + cursor + `
+			UNION ALL SELECT bucket, conversation_id, user_id, joined_seq, ` + cursor + ` + 1, ` + cursor + ` + 1 FROM ms
 		),
 		gaps AS (
-			SELECT ms.bucket, ms.conversation_id, ms.user_id, r.from_seq AS below, COALESCE(MAX(r.to_seq) OVER (
-				PARTITION BY ms.bucket, ms.conversation_id, ms.user_id, ms.joined_seq ORDER BY r.from_seq, r.to_seq
-				ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), ms.joined_seq) AS above
-			FROM ms JOIN ranges r ON r.bucket = ms.bucket AND r.conversation_id = ms.conversation_id AND r.user_id = ms.user_id
-				AND r.from_seq > ms.joined_seq AND r.from_seq <= ms.` + cursor + ` + 1
+			SELECT bucket, conversation_id, user_id, from_seq AS below, COALESCE(MAX(to_seq) OVER (
+				PARTITION BY bucket, conversation_id, user_id, joined_seq ORDER BY from_seq, to_seq
+				ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), joined_seq) AS above
+			FROM edges
 		)
 		SELECT s.conversation_id, gaps.user_id, s.seq FROM gaps
 		JOIN messages s ON s.bucket = gaps.bucket AND s.conversation_id = gaps.conversation_id AND s.seq > gaps.above AND s.seq < gaps.below
