@@ -11,8 +11,12 @@ import (
 
 // usual are the habits of people.
 func (r *run) usual() habits {
+	act := anything
+	if r.sendsOnly {
+		act = func(c *connection, _ context.Context) { c.write(c.person.draft(c.conversation())) }
+	}
 	return habits{
-		act: anything,
+		act: act,
 		pause: func(random *rand.Rand) time.Duration {
 			mean := time.Second * time.Duration(len(r.devices)) / time.Duration(r.rate)
 			return mean/2 + time.Duration(random.Int64N(int64(mean)))

@@ -142,20 +142,21 @@ func recheck(name string) error {
 	return nil
 }
 
-// How long the parts of a short run are.
-const (
-	shortSQLite   = 25 * time.Second
-	shortPostgres = 40 * time.Second
-	shortLast     = 3 * time.Second
-)
+// The parts of a short run, and how long a fault lasts in it.
+var shortParts = []struct {
+	kind     world.Kind
+	duration time.Duration
+}{{world.SQLite, 30 * time.Second}, {world.Postgres, 50 * time.Second}}
+
+const shortLast = 3 * time.Second
 
 // shortly runs both worlds for a short time, and the broken builds.
 func shortly(ctx context.Context, o options) error {
 	o.lastMax = shortLast
 	var err error
-	for kind, duration := range map[world.Kind]time.Duration{world.SQLite: shortSQLite, world.Postgres: shortPostgres} {
+	for _, part := range shortParts {
 		next := o
-		next.world.Kind, next.folder, next.duration = kind, filepath.Join(o.folder, string(kind)), duration
+		next.world.Kind, next.folder, next.duration = part.kind, filepath.Join(o.folder, string(part.kind)), part.duration
 		err = errors.Join(err, report(live(ctx, next)))
 	}
 	return errors.Join(err, catch(ctx, o))

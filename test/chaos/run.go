@@ -21,17 +21,18 @@ import (
 
 // options say how a run is done.
 type options struct {
-	world    world.Options
-	duration time.Duration // of the time in which things happen
-	seed     uint64
-	faults   []string      // the names of those to inject; nil: all that the world can; empty: none
-	lanes    int           // how many faults may be on at once
-	lastMax  time.Duration // of a fault that can be had shorter
-	people   int
-	devices  int // of each
-	rate     int // operations a second of all devices together
-	folder   string
-	hasty    bool // what nobody waits for cannot be judged, which does no harm where violations are wanted
+	world     world.Options
+	duration  time.Duration // of the time in which things happen
+	seed      uint64
+	faults    []string      // the names of those to inject; nil: all that the world can; empty: none
+	lanes     int           // how many faults may be on at once
+	lastMax   time.Duration // of a fault that can be had shorter
+	people    int
+	devices   int // of each
+	rate      int // operations a second of all devices together
+	folder    string
+	sendsOnly bool // nothing else is done
+	hasty     bool // what nobody waits for cannot be judged, which does no harm where violations are wanted
 }
 
 const (
@@ -183,7 +184,9 @@ func (r *run) live(ctx context.Context) error {
 	acting, stop := context.WithCancel(ctx)
 	defer stop()
 	var others sync.WaitGroup
-	others.Go(func() { r.keep(acting, r.random(1)) })
+	if !r.sendsOnly {
+		others.Go(func() { r.keep(acting, r.random(1)) })
+	}
 	for i, node := range r.world.Nodes() {
 		others.Go(func() { r.probe(acting, node, r.people[i%len(r.people)]) })
 	}
