@@ -37,6 +37,34 @@ func start(t testing.TB, db *sqldb.DB, o Options) *node {
 
 func startOn(t testing.TB, db *sqldb.DB, b *bus.Bus, o Options) *node {
 	t.Helper()
+	n := newNode(t, db, b, o)
+	n.goes(t, n.Run)
+	return n
+}
+
+// startKillable starts a node that ends, when kill is called, as one that is killed: its run is left open.
+func startKillable(t testing.TB, db *sqldb.DB, o Options) (n *node, kill func()) {
+	t.Helper()
+	n = newNode(t, db, nil, o)
+	return n, n.goes(t, n.work)
+}
+
+// goes has the node run until the test ends or stop is called.
+func (n *node) goes(t testing.TB, run func(context.Context) error) (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = run(ctx) // ends with ctx's error
+	}()
+	stop = func() { cancel(); <-ended }
+	t.Cleanup(stop)
+	return stop
+}
+
+// newNode is a node that has started and does not run yet.
+func newNode(t testing.TB, db *sqldb.DB, b *bus.Bus, o Options) *node {
+	t.Helper()
 	n := &node{changed: make(chan struct{}, 1)}
 	c, err := New(t.Context(), Parts{
 		DB: db, Bus: b, Log: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})), Now: time.Now,
@@ -58,13 +86,6 @@ func startOn(t testing.TB, db *sqldb.DB, b *bus.Bus, o Options) *node {
 	if err := c.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	ctx, stop := context.WithCancel(context.Background())
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		_ = c.Run(ctx) // ends with ctx's error
-	}()
-	t.Cleanup(func() { stop(); <-ended })
 	return n
 }
 

@@ -18,7 +18,6 @@
 //   - Every accepted change is committed first, then told: to this node's [Feed] at once, to the other
 //     nodes by the bus. What is told may be lost; the Feed finds the hole and reads the log.
 //   - The right to do a thing is decided inside the transaction that does it.
-//
 //   - A cursor that holds is of the database's present history: it names the run of the process that gave it
 //     out, and lies no further than the heads stood when that run ended (decision 8).
 //
