@@ -3,6 +3,9 @@
 package world
 
 import (
+	"errors"
+	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -26,6 +29,33 @@ func TestMemoryIsLimited(t *testing.T) {
 	}
 	if err := g.remove(); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestGroupsOfTheGoneAreRemoved(t *testing.T) {
+	ended := exec.Command("true")
+	if err := ended.Run(); err != nil {
+		t.Fatal(err)
+	}
+	mine, err := newMemoryGroup("mine", 1<<30)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stale := filepath.Join(filepath.Dir(mine.dir), fmt.Sprintf("%s%d-node1", groupPrefix, ended.Process.Pid))
+	if err := os.Mkdir(stale, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	next, err := newMemoryGroup("next", 1<<30)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(stale); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the group of a process that is gone: %v, want that it does not exist", err)
+	}
+	for _, g := range []*memoryGroup{mine, next} {
+		if err := g.remove(); err != nil {
+			t.Error(err)
+		}
 	}
 }
 

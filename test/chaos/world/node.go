@@ -52,31 +52,35 @@ type run struct {
 	asked bool // The world asked for its end.
 }
 
-// newNode makes node i, counted from 0, and what it runs in.
-func (w *World) newNode(i int) (n *Node, err error) {
+// newNode names node i, counted from 0.
+func (w *World) newNode(i int) *Node {
 	name := fmt.Sprintf("node%d", i+1)
-	n = &Node{Name: name, Data: filepath.Join(w.dir, name), w: w, log: filepath.Join(w.dir, name+".log")}
+	return &Node{Name: name, Data: filepath.Join(w.dir, name), w: w, log: filepath.Join(w.dir, name+".log")}
+}
+
+// furnish makes what the node runs in.
+func (n *Node) furnish() (err error) {
 	if n.port, err = freePort(); err != nil {
-		return nil, err
+		return err
 	}
 	if n.routePort, err = freePort(); err != nil {
-		return nil, err
+		return err
 	}
 	if err := os.MkdirAll(n.Data, 0o755); err != nil {
-		return nil, err
+		return err
 	}
-	if w.options.MemoryMaxBytes > 0 {
-		if n.memory, err = newMemoryGroup(name, w.options.MemoryMaxBytes); err != nil {
-			return nil, err
+	if limit := n.w.options.MemoryMaxBytes; limit > 0 {
+		if n.memory, err = newMemoryGroup(n.Name, limit); err != nil {
+			return err
 		}
 	}
-	if w.options.DiskMaxBytes > 0 {
-		if err := n.mountDisk(w.options.DiskMaxBytes); err != nil {
-			return nil, err
+	if size := n.w.options.DiskMaxBytes; size > 0 {
+		if err := n.mountDisk(size); err != nil {
+			return err
 		}
 		n.disk = true
 	}
-	return n, nil
+	return nil
 }
 
 // Address is where clients reach the node, as host:port, the same for its whole life.

@@ -3,6 +3,8 @@
 package world
 
 import (
+	"context"
+	"sync"
 	"testing"
 	"time"
 )
@@ -46,4 +48,40 @@ func TestFrozenNodeAnswersNobody(t *testing.T) {
 	}
 	heal()
 	c.sends(t, n, ackMax)
+}
+
+// A node that is frozen in the middle of a transaction holds locks in the database, and must not hold them for long.
+func TestOthersCommitWhileANodeIsFrozen(t *testing.T) {
+	const times, senders = 5, 8
+	w := start(t, Options{Kind: Postgres})
+	frozen, other := w.Nodes()[0], w.Nodes()[1]
+	c := newClient(t, w)
+	for range times {
+		ctx, stop := context.WithCancel(t.Context())
+		var sending sync.WaitGroup
+		for range senders {
+			sending.Go(func() {
+				for ctx.Err() == nil {
+					_, _, _ = c.send(t, frozen, time.Second) // It keeps the node in the middle of transactions; what comes of it is of no interest.
+				}
+			})
+		}
+		for range 20 {
+			c.sends(t, other, ackMax)
+		}
+		if err := frozen.Pause(); err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		c.sends(t, other, 10*time.Second)
+		if took := time.Since(began); took > ackMax {
+			t.Errorf("%v after %s was frozen, %s commits again; want %v at most", took, frozen.Name, other.Name, ackMax)
+		}
+		stop()
+		if err := frozen.Continue(); err != nil {
+			t.Fatal(err)
+		}
+		sending.Wait()
+	}
+	c.sends(t, frozen, ackMax)
 }

@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -47,8 +48,8 @@ type Options struct {
 	Log io.Writer
 	// MemoryMaxBytes is the limit of each node's memory group, file cache included; 0: none.
 	MemoryMaxBytes int64
-	// DiskMaxBytes has the data folder of each node be a file system of that size, kept in memory, which can be filled up; 0: a
-	// plain folder. It needs [Isolate].
+	// DiskMaxBytes has the data folder of the node of SQLite be a file system of that size, kept in memory, which can be filled up; 0: a
+	// plain folder. It needs [Isolate]. What is in it is gone after Close.
 	DiskMaxBytes int64
 }
 
@@ -82,22 +83,10 @@ type Exit struct {
 
 // Start makes a world and returns once all nodes are ready. ctx is for the start alone; [World.Close] ends what was started.
 func Start(ctx context.Context, o Options) (_ *World, err error) {
-	switch {
-	case o.Kind == SQLite && o.Nodes > 1:
-		return nil, fmt.Errorf("world: SQLite has one node, not %d", o.Nodes)
-	case o.Kind == SQLite:
-		o.Nodes = 1
-	case o.Nodes == 0:
-		o.Nodes = 2
-	}
-	if o.Log == nil {
-		o.Log = io.Discard
-	}
-	if o.Binary, err = filepath.Abs(o.Binary); err != nil {
+	w, err := newWorld(o)
+	if err != nil {
 		return nil, fmt.Errorf("world: %w", err)
 	}
-	w := &World{options: o, dir: o.Dir, secret: rand.Text() + rand.Text(), apiKey: rand.Text(), harmed: map[string]bool{},
-		log: slog.New(slog.NewTextHandler(o.Log, nil))}
 	defer func() {
 		if err != nil {
 			err = errors.Join(fmt.Errorf("world: %w", err), w.Close())
@@ -106,16 +95,12 @@ func Start(ctx context.Context, o Options) (_ *World, err error) {
 	if err := w.makeFolder(); err != nil {
 		return nil, err
 	}
-	switch o.Kind {
-	case SQLite:
-	case Postgres, PostgresReplica, NATS:
+	if w.options.Kind != SQLite {
 		if err := w.startDatabase(ctx); err != nil {
 			return nil, err
 		}
-	default:
-		return nil, fmt.Errorf("there is no kind %q", o.Kind)
 	}
-	if o.Kind == NATS {
+	if w.options.Kind == NATS {
 		if err := w.startNATS(ctx); err != nil {
 			return nil, err
 		}
@@ -127,7 +112,33 @@ func Start(ctx context.Context, o Options) (_ *World, err error) {
 		return nil, err
 	}
 	w.choose()
+	w.log.Info("started", "kind", w.options.Kind, "nodes", w.options.Nodes, "left out", w.missing)
 	return w, nil
+}
+
+// newWorld makes one in which nothing runs, with the defaults of the options filled in.
+func newWorld(o Options) (*World, error) {
+	switch {
+	case !slices.Contains(Kinds, o.Kind):
+		return nil, fmt.Errorf("there is no kind %q", o.Kind)
+	case o.Nodes < 0 || o.Kind == SQLite && o.Nodes > 1:
+		return nil, fmt.Errorf("%s cannot have %d nodes", o.Kind, o.Nodes)
+	case o.DiskMaxBytes > 0 && o.Kind != SQLite:
+		return nil, fmt.Errorf("the nodes of %s keep no data on their disks", o.Kind)
+	case o.Kind == SQLite:
+		o.Nodes = 1
+	case o.Nodes == 0:
+		o.Nodes = 2
+	}
+	if o.Log == nil {
+		o.Log = io.Discard
+	}
+	var err error
+	if o.Binary, err = filepath.Abs(o.Binary); err != nil {
+		return nil, err
+	}
+	return &World{options: o, dir: o.Dir, secret: rand.Text() + rand.Text(), apiKey: rand.Text(), harmed: map[string]bool{},
+		log: slog.New(slog.NewTextHandler(o.Log, nil))}, nil
 }
 
 func (w *World) makeFolder() (err error) {
@@ -149,11 +160,11 @@ func (w *World) clustered() bool {
 
 func (w *World) makeNodes() error {
 	for i := range w.options.Nodes {
-		n, err := w.newNode(i)
-		if err != nil {
+		n := w.newNode(i)
+		w.nodes = append(w.nodes, n) // Close undoes what it has of the following.
+		if err := n.furnish(); err != nil {
 			return err
 		}
-		w.nodes = append(w.nodes, n)
 	}
 	for _, n := range w.nodes {
 		n.env = w.environment(n)
@@ -216,6 +227,7 @@ func (w *World) Close() error {
 	if w.postgres != nil {
 		w.postgres.stop()
 	}
+	w.log.Info("ended")
 	if w.temporary {
 		errs = append(errs, os.RemoveAll(w.dir))
 	}

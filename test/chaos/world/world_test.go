@@ -48,7 +48,7 @@ func TestMain(m *testing.M) {
 // start starts a world that ends with the test, without an end of a node that nobody asked for.
 func start(t *testing.T, o Options) *World {
 	t.Helper()
-	o.Binary, o.Dir = binary, t.TempDir()
+	o.Binary, o.Dir, o.Log = binary, t.TempDir(), t.Output()
 	w, err := Start(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
@@ -136,7 +136,8 @@ func (c *client) send(t *testing.T, n *Node, most time.Duration) (status int, an
 	began := time.Now()
 	text := fmt.Sprintf(`{"content":"hello %d"}`, c.sent.Add(1))
 	status, answer = c.do(t, n, http.MethodPost, "/v1/conversations/"+c.conversation+"/messages", text, most)
-	return status, answer, time.Since(began)
+	took = time.Since(began)
+	return status, answer, took
 }
 
 // sends fails the test unless a message is accepted within most.
