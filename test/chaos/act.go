@@ -16,7 +16,7 @@ func (r *run) usual() habits {
 		act = func(c *connection, _ context.Context) { c.write(c.person.draft(c.conversation())) }
 	}
 	return habits{
-		act: act,
+		act: act, stall: stallMax, window: windowUsual,
 		pause: func(random *rand.Rand) time.Duration {
 			mean := time.Second * time.Duration(len(r.devices)) / time.Duration(r.rate)
 			return mean/2 + time.Duration(random.Int64N(int64(mean)))

@@ -20,11 +20,11 @@ const (
 	socketPath = "/socket.io/?EIO=4&transport=websocket"
 	// bufferBytes is the read buffer of a connection.
 	bufferBytes = 4 << 10
-	// stallMax is how long an operation on a connection may stay unanswered before the device gives the connection up, and comes back
-	// somewhere else.
+	// stallMax is how long an operation on a connection may usually stay unanswered before the device gives the connection up, and comes
+	// back somewhere else.
 	stallMax = 5 * time.Second
-	// waitingMax is how many operations of a connection may be unanswered; beyond that the device begins no new ones.
-	waitingMax = 16
+	// windowUsual is the usual window of a device, and how many drafts it may keep.
+	windowUsual = 16
 	// retryAfter is how long a device waits before it sends again what the server could not do.
 	retryAfter = 300 * time.Millisecond
 )
@@ -51,6 +51,9 @@ type habits struct {
 	pause func(*rand.Rand) time.Duration
 	stay  func(*rand.Rand) time.Duration // until it ends its connection
 	away  func(*rand.Rand) time.Duration // until it connects again
+	stall time.Duration                  // see stallMax
+	// window is how many operations of a connection may be unanswered; beyond that the device does nothing.
+	window int
 }
 
 // pending is a draft whose outcome is not known.
@@ -69,10 +72,11 @@ type connection struct {
 	ended chan struct{} // closed when the reader has ended and all is recorded
 
 	// Guarded by device.mu.
-	live    bool // authenticated came
-	syncing bool
-	waiting map[int64]*awaited // by the number of the acknowledgement
-	number  int64
+	live     bool // authenticated came
+	syncing  bool
+	caughtUp time.Time          // the first cursor came: everything from before it was there
+	waiting  map[int64]*awaited // by the number of the acknowledgement
+	number   int64
 }
 
 // awaited is an operation without an outcome.
@@ -86,6 +90,7 @@ type awaited struct {
 // live comes and goes until ctx ends.
 func (d *device) live(ctx context.Context) {
 	for ctx.Err() == nil {
+		d.run.gate.wait(ctx)
 		nodes := d.run.world.Nodes()
 		c, err := d.connect(ctx, nodes[d.random.IntN(len(nodes))])
 		if err == nil {
@@ -114,7 +119,7 @@ func (d *device) connect(ctx context.Context, node *world.Node) (*connection, er
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, stallMax)
+	ctx, cancel := context.WithTimeout(ctx, d.stall)
 	defer cancel()
 	if c.conn, err = bench.Dial(ctx, node.Address(), socketPath, bufferBytes); err == nil {
 		if err = c.conn.Write("40" + string(auth)); err != nil {
@@ -185,7 +190,7 @@ func (c *connection) stalled() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, a := range c.waiting {
-		if time.Since(a.since) > stallMax {
+		if time.Since(a.since) > c.stall {
 			return true
 		}
 	}
@@ -196,7 +201,7 @@ func (c *connection) stalled() bool {
 func (c *connection) idle() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.live && len(c.waiting) < waitingMax && len(c.drafts) < waitingMax
+	return c.live && len(c.waiting) < c.window && len(c.drafts) < windowUsual
 }
 
 // flush sends the drafts whose time has come.
@@ -349,6 +354,9 @@ func (c *connection) event(name string, e *wireEvent) error {
 	case "cursor":
 		c.mu.Lock()
 		c.cursor = e.Cursor
+		if c.caughtUp.IsZero() {
+			c.caughtUp = time.Now()
+		}
 		c.mu.Unlock()
 	case "sync_required":
 		c.mu.Lock()

@@ -36,11 +36,11 @@ func (r *run) gather(ctx context.Context) error {
 			return fmt.Errorf("adding %s: %w", g.user, err)
 		}
 	}
-	for _, p := range r.people {
-		for i, conversation := range p.conversations {
-			d := p.draft(conversation)
-			if err := r.sure(ctx, nodes[i%len(nodes)], func(node *world.Node) history.Line { return r.post(ctx, node, d) }); err != nil {
-				return fmt.Errorf("the last send of %s: %w", p.name, err)
+	for _, c := range r.all {
+		for _, node := range nodes {
+			d := c.owner.draft(c.id)
+			if err := r.sure(ctx, node, func(node *world.Node) history.Line { return r.post(ctx, node, d) }); err != nil {
+				return fmt.Errorf("the last send in %s: %w", c.id, err)
 			}
 		}
 	}
@@ -96,7 +96,7 @@ func (r *run) readAll(ctx context.Context) error {
 	nodes := r.world.Nodes()
 	for _, c := range r.all {
 		for _, node := range nodes {
-			l := history.Line{User: c.owner, Conversation: c.id, Limit: 100, Final: true}
+			l := history.Line{User: c.owner.name, Conversation: c.id, Limit: 100, Final: true}
 			for {
 				out := r.page(ctx, node, l)
 				if out.Phase != history.OK {
@@ -107,7 +107,7 @@ func (r *run) readAll(ctx context.Context) error {
 				}
 				l.Before = out.Rows[0].Seq
 			}
-			r.members(ctx, node, c.owner, c.id)
+			r.members(ctx, node, c.owner.name, c.id)
 		}
 	}
 	for i, a := range r.archives {

@@ -44,9 +44,11 @@ func main() {
 	check := flag.String("check", "", "judge this `record`, and do nothing else")
 	broken := flag.Bool("broken", false, "instead of -bin: see that the broken builds are caught")
 	short := flag.Bool("short", false, "both worlds for a short time, and the broken builds")
-	name := flag.String("scenario", "", "instead of faults: `writers` or removal")
+	name := flag.String("scenario", "", "instead of faults: `writers`, removal, storm or overload")
 	messages := flag.Int("messages", 100_000, "how `many` messages the writers write")
 	times := flag.Int("times", 10_000, "how `often` a member is removed")
+	clients := flag.Int("clients", 10_000, "how `many` clients the storm has")
+	memory := flag.Int64("memory", 0, "the most `bytes` of memory that a node may use; 0: any number")
 	flag.Parse()
 	if err := world.Isolate(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -54,7 +56,7 @@ func main() {
 	}
 	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer cancel()
-	o := options{world: world.Options{Kind: world.Kind(*kind), Nodes: *nodes, Binary: *binary}, duration: *duration, seed: *seed, lanes: *lanes,
+	o := options{world: world.Options{Kind: world.Kind(*kind), Nodes: *nodes, Binary: *binary, MemoryMaxBytes: *memory}, duration: *duration, seed: *seed, lanes: *lanes,
 		people: *people, devices: *devices, rate: *rate, folder: *folder, lastMax: *duration / 4}
 	switch *faults {
 	case "all":
@@ -80,7 +82,7 @@ func main() {
 				if s == nil {
 					return fmt.Errorf("there is no scenario %q", *name)
 				}
-				return report(play(ctx, o, s, scenarioOptions{*messages, *times}))
+				return report(play(ctx, o, s, scenarioOptions{*messages, *times, *clients}))
 			}
 			return report(live(ctx, o))
 		})

@@ -128,12 +128,12 @@ func (r *run) remove(ctx context.Context, node *world.Node, user string, t targe
 
 // addMember and removeMember change who is in a group.
 func (r *run) addMember(ctx context.Context, node *world.Node, g guest) history.Line {
-	return r.ask(ctx, node, history.Line{Kind: history.AddTo, User: g.group.owner, Conversation: g.group.id, Users: []string{g.user}},
+	return r.ask(ctx, node, history.Line{Kind: history.AddTo, User: g.group.owner.name, Conversation: g.group.id, Users: []string{g.user}},
 		http.MethodPost, "/v1/conversations/"+g.group.id+"/members", map[string]any{"member_ids": []string{g.user}}, nil)
 }
 
 func (r *run) removeMember(ctx context.Context, node *world.Node, g guest) history.Line {
-	return r.ask(ctx, node, history.Line{Kind: history.Remove, User: g.group.owner, Conversation: g.group.id, Users: []string{g.user}},
+	return r.ask(ctx, node, history.Line{Kind: history.Remove, User: g.group.owner.name, Conversation: g.group.id, Users: []string{g.user}},
 		http.MethodDelete, "/v1/conversations/"+g.group.id+"/members/"+url.PathEscape(g.user), nil, nil)
 }
 

@@ -67,6 +67,7 @@ type run struct {
 
 	acting   atomic.Bool // new things are begun
 	parting  atomic.Bool // connections are ended without need
+	gate     gate        // before every connection
 	sessions atomic.Int64
 	versions atomic.Int64
 	heard    atomic.Int64   // events
@@ -218,6 +219,38 @@ func (r *run) connect(ctx context.Context) (leave func()) {
 	}
 }
 
+// gate holds up those who come to it while it is shut. Its zero value is open.
+type gate struct {
+	mu   sync.Mutex
+	shut chan struct{} // closed when it opens; nil: it is open
+}
+
+func (g *gate) close() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.shut = make(chan struct{})
+}
+
+func (g *gate) open() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	close(g.shut)
+	g.shut = nil
+}
+
+func (g *gate) wait(ctx context.Context) {
+	g.mu.Lock()
+	shut := g.shut
+	g.mu.Unlock()
+	if shut == nil {
+		return
+	}
+	select {
+	case <-shut:
+	case <-ctx.Done():
+	}
+}
+
 // random is a source of chances for one of those who act, the same for the same seed.
 func (r *run) random(who int) *rand.Rand { return rand.New(rand.NewPCG(r.seed, uint64(who))) }
 
@@ -250,7 +283,7 @@ func (r *run) found(ctx context.Context, kind string, members []*person) (conver
 	for _, p := range members {
 		p.conversations = append(p.conversations, id)
 	}
-	c := conversation{id, members[0].name}
+	c := conversation{id, members[0]}
 	r.all = append(r.all, c)
 	return c, nil
 }
@@ -306,4 +339,7 @@ func (r *run) device(p *person, h habits) {
 }
 
 // conversation is one, and who may always read it.
-type conversation struct{ id, owner string }
+type conversation struct {
+	id    string
+	owner *person
+}

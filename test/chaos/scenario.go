@@ -19,9 +19,10 @@ type scenario func(ctx context.Context, r *run, o scenarioOptions) error
 type scenarioOptions struct {
 	messages int // of writers
 	times    int // of removal
+	clients  int // of storm
 }
 
-var scenarios = map[string]scenario{"writers": writers, "removal": removal}
+var scenarios = map[string]scenario{"writers": writers, "removal": removal, "storm": storm, "overload": overload}
 
 // play runs a scenario in a world of its own, and judges it.
 func play(ctx context.Context, o options, s scenario, so scenarioOptions) (outcome, error) {
@@ -40,7 +41,7 @@ func silent(stay time.Duration) habits {
 	always := func(d time.Duration) func(*rand.Rand) time.Duration {
 		return func(*rand.Rand) time.Duration { return d }
 	}
-	h := habits{act: func(*connection, context.Context) {}, pause: always(time.Second), stay: always(stay), away: always(0)}
+	h := habits{act: func(*connection, context.Context) {}, pause: always(time.Second), stay: always(stay), away: always(0), stall: stallMax}
 	if stay == 0 {
 		h.stay = always(1 << 62)
 	}
