@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"runtime"
@@ -43,7 +44,19 @@ func PinProcess(on []int) error {
 	if len(on) == 0 {
 		return nil
 	}
-	threads, err := os.ReadDir("/proc/self/task")
+	if err := PinRunning(os.Getpid(), on); err != nil {
+		return err
+	}
+	runtime.GOMAXPROCS(len(on))
+	return nil
+}
+
+// PinRunning keeps all threads of a process that runs already to some cores. It goes on to use as many threads at once as before.
+func PinRunning(pid int, on []int) error {
+	if len(on) == 0 {
+		return nil
+	}
+	threads, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
 	if err != nil {
 		return err
 	}
@@ -52,11 +65,10 @@ func PinProcess(on []int) error {
 		if err != nil {
 			return err
 		}
-		if err := unix.SchedSetaffinity(tid, setOf(on)); err != nil {
+		if err := unix.SchedSetaffinity(tid, setOf(on)); err != nil && !errors.Is(err, unix.ESRCH) { // A thread may have ended meanwhile.
 			return fmt.Errorf("sched_setaffinity: %w", err)
 		}
 	}
-	runtime.GOMAXPROCS(len(on))
 	return nil
 }
 

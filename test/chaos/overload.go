@@ -61,6 +61,9 @@ func overload(ctx context.Context, r *run, _ scenarioOptions) error {
 		return l, bench.Sleep(ctx, most)
 	}
 	now.Store(&load{})
+	if err := r.apart(); err != nil {
+		return err
+	}
 	defer r.connect(ctx)()
 	r.parting.Store(false)
 	if _, err := r.back(ctx, time.Time{}); err != nil {
@@ -107,6 +110,20 @@ func overload(ctx context.Context, r *run, _ scenarioOptions) error {
 		r.fail(fmt.Errorf("%s after the overload the latency has not fallen to twice of what it was, %s", recoverMax, normal))
 	}
 	return r.end(ctx)
+}
+
+// apart keeps the only node and the harness to cores of their own, so that an overload of the one is none of the other.
+func (r *run) apart() error {
+	cores, err := bench.SplitCores()
+	if err != nil || len(cores.Server) == 0 {
+		return err
+	}
+	for _, node := range r.world.Nodes() {
+		if err := bench.PinRunning(node.PID(), cores.Server); err != nil {
+			return err
+		}
+	}
+	return bench.PinProcess(cores.Load)
 }
 
 // offers are the habits of a sender of an overload: it sends as its load says, and never again what was not acknowledged.
