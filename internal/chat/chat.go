@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -94,7 +95,13 @@ type Chat struct {
 	deliveries *deliveries
 	access     access
 	reread     chan struct{}
-	metrics    struct{ owed, losses prometheus.Counter }
+	metrics    struct {
+		owed, losses prometheus.Counter
+		followers    followersMetrics
+	}
+
+	followersMu sync.Mutex // over changes of followers
+	followers   atomic.Pointer[[]*following]
 }
 
 // Parts are what a Chat works with.
@@ -125,10 +132,14 @@ func New(ctx context.Context, p Parts, o Options) (*Chat, error) {
 		db: p.DB, bus: p.Bus, ensure: p.EnsureUsers, log: p.Log, now: p.Now, o: o,
 		lost: p.Lost, runs: newRuns(), requestKey: []byte(meta.RequestKey),
 		access: access{seen: map[memberKey]struct{}{}}, reread: make(chan struct{}, 1),
-		Feed: &Feed{log: p.Log, handle: p.Handle},
+		Feed: &Feed{log: p.Log},
 	}
-	if c.Feed.handle == nil {
-		c.Feed.handle = func(Commit) {}
+	c.followers.Store(&[]*following{})
+	c.Feed.handle = func(commit Commit) {
+		if p.Handle != nil {
+			p.Handle(commit)
+		}
+		c.wakeFollowers(commit)
 	}
 	if c.lost == nil {
 		c.lost = func() {}
@@ -142,6 +153,7 @@ func New(ctx context.Context, p Parts, o Options) (*Chat, error) {
 	}
 	c.metrics.owed = prometheus.NewCounter(prometheus.CounterOpts{Name: "parley_chat_messages_total", Help: "Messages committed by this node."})
 	c.metrics.losses = prometheus.NewCounter(prometheus.CounterOpts{Name: "parley_chat_losses_total", Help: "How often the database had lost what it had committed."})
+	c.metrics.followers = newFollowersMetrics(p.Metrics)
 	p.Metrics.MustRegister(c.metrics.owed, c.metrics.losses,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "parley_chat_sends_waiting", Help: "Sends that wait for their batch."}, func() float64 { return float64(c.sends.Waiting()) }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "parley_chat_reads_waiting", Help: "Read marks that wait for their batch."}, func() float64 { return float64(c.reads.Waiting()) }),

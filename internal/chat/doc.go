@@ -20,6 +20,8 @@
 //   - The right to do a thing is decided inside the transaction that does it.
 //   - A cursor that holds is of the database's present history: it names the run of the process that gave it
 //     out, and lies no further than the heads stood when that run ended (decision 8).
+//   - A follower is given every creation at least once, in the order of its bucket; who lost a lease, or whose run has ended,
+//     saves no position.
 //
 // [Check] verifies what the tables can show of this.
 //
@@ -27,11 +29,12 @@
 // A [sqldb.Batcher] commits sends, another one what was read: one goroutine for each of their writers (one on SQLite). What was
 // delivered is gathered in memory, and committed by a goroutine of its own once a second. All other changes are transactions
 // of their callers. A Feed has one lane for each bucket; a lane's work is done
-// by at most one goroutine at a time, which exists while there is work. Run ends with all of them.
+// by at most one goroutine at a time, which exists while there is work. One goroutine beats for the node's run. Run ends
+// with all of them. [Chat.Follow] has its caller's goroutine, and one for each page that is handled.
 //
 // # Tables
 // It alone writes buckets (but for their first rows), conversations, members, user_conversations, messages, receipts,
-// past_members, checkpoints, runs.
+// past_members, checkpoints, runs, followers, follower_runs.
 //
 // # Not here
 // Sockets and HTTP (gateway, rest); who a token belongs to (auth); what a text is judged to be (moderation).

@@ -200,7 +200,7 @@ func (c *Chat) runFeed(ctx context.Context) {
 			}
 		}
 		for b, n := range from {
-			commit, err := c.readLog(ctx, b, n)
+			commit, err := c.readLog(ctx, b, n, fillMax)
 			if err != nil {
 				if ctx.Err() == nil {
 					c.log.Error("the log could not be read", "bucket", b, "err", err)

@@ -18,7 +18,7 @@ const (
 	syncLimitMax = 1000
 	// newestPage is how many messages come with a conversation that was joined.
 	newestPage = 50
-	// fillMax is how many positions of a bucket's log are read at once.
+	// fillMax is how many positions of a bucket's log the Feed reads at once.
 	fillMax = 4096
 )
 
@@ -263,15 +263,15 @@ func (c *Chat) Sync(ctx context.Context, u id.User, cursor string, limit int) (S
 	return page, nil
 }
 
-// readLog reads the commits of one bucket from position n on, at most fillMax positions, as one.
-func (c *Chat) readLog(ctx context.Context, b id.Bucket, n int64) (Commit, error) {
+// readLog reads the commits of one bucket from position n on, at most so many positions, as one.
+func (c *Chat) readLog(ctx context.Context, b id.Bucket, n, most int64) (Commit, error) {
 	commit := Commit{Bucket: b, Prev: n}
 	err := c.db.Read(ctx, func(tx *sqldb.Tx) error {
-		heads, err := selectHeads(ctx, tx)
-		if err != nil {
+		var head int64
+		if _, err := tx.One(ctx, []any{&head}, `SELECT last_pos FROM buckets WHERE bucket = $1`, int64(b)); err != nil {
 			return err
 		}
-		commit.Pos = max(n, min(heads[b], n+fillMax))
+		commit.Pos = max(n, min(head, n+most))
 		messages, err := selectBucket(ctx, tx, b, n, commit.Pos)
 		if err != nil {
 			return err
