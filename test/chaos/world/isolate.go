@@ -68,11 +68,12 @@ func Isolate() error {
 	if _, exited := errors.AsType[*exec.ExitError](err); err != nil && !exited {
 		return fmt.Errorf("world: isolate: %w", err)
 	}
-	if code := self.ProcessState.ExitCode(); code >= 0 {
-		os.Exit(code)
+	code := self.ProcessState.ExitCode()
+	if code < 0 {
+		code = 1 // A signal ended it.
 	}
-	os.Exit(1) // A signal ended it.
-	panic("unreachable")
+	os.Exit(code)
+	return nil
 }
 
 // furnish makes the new namespaces fit to live in.

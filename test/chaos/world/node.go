@@ -22,8 +22,10 @@ const (
 	stopMax = 35 * time.Second
 	// askMax bounds one question for readiness.
 	askMax = time.Second
-	// retryEvery is the time between two looks at something that is awaited, and between the starts of a node that ends.
+	// retryEvery is the time between two looks at something that is awaited.
 	retryEvery = 50 * time.Millisecond
+	// relaunchEvery is the time between two starts of a node that ends.
+	relaunchEvery = 500 * time.Millisecond
 )
 
 // A Node is one `parley serve`, over all its restarts.
@@ -130,9 +132,16 @@ func (n *Node) ready(ctx context.Context) bool {
 func (n *Node) Start(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, startMax)
 	defer cancel()
+	var launched time.Time
 	return until(ctx, n.Name+" started and ready", func() (bool, error) {
-		if err := n.Launch(); err != nil {
-			return false, err
+		if !n.Alive() {
+			if time.Since(launched) < relaunchEvery {
+				return false, nil
+			}
+			launched = time.Now()
+			if err := n.Launch(); err != nil {
+				return false, err
+			}
 		}
 		if !n.ready(ctx) {
 			return false, nil

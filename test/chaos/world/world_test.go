@@ -26,6 +26,9 @@ func TestMain(m *testing.M) {
 	if err := Isolate(); err != nil {
 		log.Fatal(err)
 	}
+	if os.Getenv(childVariable) != "" {
+		log.Fatal(waitForDeath())
+	}
 	if binary != "" {
 		os.Exit(m.Run())
 	}
