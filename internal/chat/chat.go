@@ -24,7 +24,8 @@ const commitTimeout = 10 * time.Second
 type Options struct {
 	BatchMax             int           // sends committed together; 256
 	QueueMax             int           // sends that may wait; 8192
-	Writers              int           // goroutines that commit; 1 on SQLite, 4 on PostgreSQL
+	QueueTimeMax         time.Duration // how long one may wait; 5 s
+	Writers              int           // batches committed at a time; 1 on SQLite, 4 on PostgreSQL
 	ContentBytesMax      int           // 32 KiB
 	MetadataBytesMax     int           // 8 KiB
 	MembersPerRequestMax int           // 1000
@@ -61,6 +62,9 @@ func (o *Options) defaults(d sqldb.Dialect) {
 	set(&o.ReplayChangesMax, 1000)
 	set(&o.ReplayBytesMax, 512<<10)
 	set(&o.DeliveriesMax, 16384)
+	if o.QueueTimeMax == 0 {
+		o.QueueTimeMax = 5 * time.Second
+	}
 	if o.PollEvery == 0 {
 		o.PollEvery = 2 * time.Second
 	}
@@ -145,12 +149,20 @@ func New(ctx context.Context, p Parts, o Options) (*Chat, error) {
 		c.lost = func() {}
 	}
 	c.flow = c.defineSend(workflow.NewMetrics(p.Metrics))
-	c.sends = sqldb.NewBatcher(o.Writers, o.BatchMax, o.QueueMax, c.commitSends)
-	c.reads = sqldb.NewBatcher(o.Writers, o.BatchMax, o.QueueMax, c.commitReads)
+	c.reads = sqldb.NewBatcher(sqldb.BatcherOptions[*marking]{
+		Writers: o.Writers, BatchMax: o.BatchMax, QueueMax: o.QueueMax, WaitMax: o.QueueTimeMax,
+		Commit: c.commitReads,
+		Expire: func(m *marking) { m.done(Receipt{}, errTooMuch) },
+	})
 	c.deliveries = &deliveries{
 		every: o.DeliveriesEvery, most: o.DeliveriesMax, batchMax: o.BatchMax, commit: c.commitMarks, log: p.Log,
 		waiting: map[mark]int64{}, soon: make(chan struct{}, 1),
 	}
+	c.sends = sqldb.NewBatcher(sqldb.BatcherOptions[*sending]{
+		Writers: o.Writers, BatchMax: o.BatchMax, QueueMax: o.QueueMax, WaitMax: o.QueueTimeMax,
+		Commit: c.commitSends,
+		Expire: func(s *sending) { s.answer(nil, errTooMuch) },
+	})
 	c.metrics.owed = prometheus.NewCounter(prometheus.CounterOpts{Name: "parley_chat_messages_total", Help: "Messages committed by this node."})
 	c.metrics.losses = prometheus.NewCounter(prometheus.CounterOpts{Name: "parley_chat_losses_total", Help: "How often the database had lost what it had committed."})
 	c.metrics.followers = newFollowersMetrics(p.Metrics)

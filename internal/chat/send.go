@@ -136,7 +136,7 @@ func (c *Chat) SendAsync(ctx context.Context, sender id.User, d Draft, done func
 		s.refusal = err // a repetition is answered before anything but lost membership may refuse
 	}
 	if err := c.sends.Put(int(s.conv.Bucket()), s); err != nil {
-		done(nil, &problem.Error{Code: problem.Overloaded, Message: "The server has too much to do.", RetryAfter: time.Second})
+		done(nil, errTooMuch)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"runtime"
 	"sync"
+	"time"
 )
 
 // ErrQueueFull says that a Batcher has as much waiting as it may.
@@ -13,120 +14,194 @@ var ErrQueueFull = errors.New("sqldb: the queue of what is to be committed is fu
 // ErrStopped says that a Batcher takes nothing any more.
 var ErrStopped = errors.New("sqldb: stopped")
 
-// Batcher is the group commit: while one batch is being committed the next ones gather, and are
-// committed together when it is done. An idle Batcher commits a lone item at once.
+// Batcher is the group commit: while one batch is being committed the next one gathers, and is committed when that is
+// done. An idle Batcher commits a lone item at once.
 //
-// Items of one lane are handed over in the order in which they were put, never two batches of a lane at a time.
+// Items of one lane are handed over in the order in which they were put, never two batches of a lane at a time. A second
+// writer begins only when a whole batch waits: two small commits cost more than one of both.
 type Batcher[T any] struct {
-	writers []writer[T]
-	max     int
-	commit  func(ctx context.Context, items []T)
-}
+	o    BatcherOptions[T]
+	wake chan struct{} // room for each writer
 
-type writer[T any] struct {
 	mu      sync.Mutex
-	waiting []T
-	bound   int
+	waiting []queued[T]
+	busy    map[int]bool // lanes of batches under way
+	working int          // writers that have one
 	stopped bool
-
-	wake chan struct{}
 }
 
-// NewBatcher makes a Batcher with a number of writers (on SQLite one is enough, since one writes at
-// a time), that commits at most sizeMax items together and lets at most queueMax wait. commit gives
-// every item its answer itself; its items are its own.
-func NewBatcher[T any](writers, sizeMax, queueMax int, commit func(ctx context.Context, items []T)) *Batcher[T] {
-	b := &Batcher[T]{writers: make([]writer[T], writers), max: sizeMax, commit: commit}
-	for i := range b.writers {
-		b.writers[i].wake = make(chan struct{}, 1)
-		b.writers[i].bound = max(1, queueMax/writers)
-	}
-	return b
+type queued[T any] struct {
+	lane int
+	at   time.Time
+	item T
+}
+
+// BatcherOptions say what a Batcher does, and bound it.
+type BatcherOptions[T any] struct {
+	Writers  int           // how many batches may be committed at a time; on SQLite one is enough
+	BatchMax int           // items that are committed together
+	QueueMax int           // items that may wait
+	WaitMax  time.Duration // how long one may wait; 0: any time
+	// Commit gives every item its answer itself; its items are its own.
+	Commit func(ctx context.Context, items []T)
+	// Expire answers an item that has waited for WaitMax, and will not be committed.
+	Expire func(T)
+}
+
+// NewBatcher makes a Batcher, which works while Run does.
+func NewBatcher[T any](o BatcherOptions[T]) *Batcher[T] {
+	return &Batcher[T]{o: o, wake: make(chan struct{}, o.Writers), busy: map[int]bool{}}
 }
 
 // Put has item committed in its turn. It does not wait.
 // Errors: ErrQueueFull, ErrStopped.
 func (b *Batcher[T]) Put(lane int, item T) error {
-	w := &b.writers[lane%len(b.writers)]
-	w.mu.Lock()
-	if w.stopped || len(w.waiting) >= w.bound {
-		stopped := w.stopped
-		w.mu.Unlock()
-		if stopped {
-			return ErrStopped
-		}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.stopped {
+		return ErrStopped
+	}
+	if len(b.waiting) >= b.o.QueueMax {
 		return ErrQueueFull
 	}
-	w.waiting = append(w.waiting, item)
-	w.mu.Unlock()
-	select {
-	case w.wake <- struct{}{}:
-	default:
+	b.waiting = append(b.waiting, queued[T]{lane, time.Now(), item})
+	if b.working == 0 || len(b.waiting)%b.o.BatchMax == 0 {
+		b.rouse()
 	}
 	return nil
 }
 
+// rouse wakes a writer that rests, if there is one.
+func (b *Batcher[T]) rouse() {
+	select {
+	case b.wake <- struct{}{}:
+	default:
+	}
+}
+
 // Waiting is how many items wait.
 func (b *Batcher[T]) Waiting() int {
-	n := 0
-	for i := range b.writers {
-		w := &b.writers[i]
-		w.mu.Lock()
-		n += len(w.waiting)
-		w.mu.Unlock()
-	}
-	return n
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.waiting)
 }
 
 // Run commits until ctx ends; what had been put by then is still committed before it returns.
 func (b *Batcher[T]) Run(ctx context.Context) error {
-	var wg sync.WaitGroup
-	for i := range b.writers {
-		wg.Go(func() { b.run(ctx, &b.writers[i]) })
+	var writers, clock sync.WaitGroup
+	work := context.WithoutCancel(ctx)
+	over := make(chan struct{})
+	for range b.o.Writers {
+		writers.Go(func() {
+			for {
+				select {
+				case <-b.wake:
+					b.work(work)
+				case <-over:
+					b.work(work)
+					return
+				}
+			}
+		})
 	}
-	wg.Wait()
+	if b.o.WaitMax > 0 {
+		clock.Go(func() { b.expire(over) })
+	}
+	<-ctx.Done()
+	b.mu.Lock()
+	b.stopped = true
+	b.mu.Unlock()
+	close(over)
+	clock.Wait()
+	writers.Wait()
 	return ctx.Err()
 }
 
-func (b *Batcher[T]) run(ctx context.Context, w *writer[T]) {
-	work := context.WithoutCancel(ctx)
+// work commits batches until none is to be had.
+func (b *Batcher[T]) work(ctx context.Context) {
+	var lanes []int
+	for {
+		// Whoever is about to put something gets to run first. On a busy node this is what makes batches:
+		// the scheduler would run this goroutine right after the first Put. On an idle one it costs nothing.
+		runtime.Gosched()
+		var batch []T
+		if batch, lanes = b.take(lanes); len(batch) == 0 {
+			return
+		}
+		b.o.Commit(ctx, batch)
+	}
+}
+
+// take ends the batch that was in lanes, if there was one, and begins the next with what has waited longest, but for lanes
+// that other batches are in.
+func (b *Batcher[T]) take(lanes []int) (batch []T, next []int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, l := range lanes {
+		delete(b.busy, l)
+	}
+	if len(lanes) > 0 {
+		b.working--
+	}
+	if b.working > 0 && len(b.waiting) < b.o.BatchMax && !b.stopped {
+		return nil, nil // another writer takes it when its batch is done
+	}
+	next = lanes[:0]
+	mine := map[int]bool{}
+	rest := b.waiting[:0]
+	for _, q := range b.waiting {
+		if len(batch) == b.o.BatchMax || b.busy[q.lane] {
+			rest = append(rest, q)
+			continue
+		}
+		if !mine[q.lane] {
+			mine[q.lane] = true
+			next = append(next, q.lane)
+		}
+		batch = append(batch, q.item)
+	}
+	clear(b.waiting[len(rest):])
+	b.waiting = rest
+	if len(rest) == 0 && cap(rest) > b.o.BatchMax {
+		b.waiting = nil // The room of a burst is given back.
+	}
+	for _, l := range next {
+		b.busy[l] = true
+	}
+	if len(batch) > 0 {
+		b.working++
+		if len(rest) >= b.o.BatchMax {
+			b.rouse()
+		}
+	}
+	return batch, next
+}
+
+// expire answers what has waited too long, until over is closed.
+func (b *Batcher[T]) expire(over <-chan struct{}) {
+	tick := time.NewTicker(b.o.WaitMax / 4)
+	defer tick.Stop()
 	for {
 		select {
-		case <-w.wake:
-		case <-ctx.Done():
-			w.mu.Lock()
-			w.stopped = true
-			w.mu.Unlock()
-		}
-		for {
-			// Whoever is about to put something gets to run first. On a busy node this is what makes batches:
-			// the scheduler would run this goroutine right after the first Put. On an idle one it costs nothing.
-			runtime.Gosched()
-			batch := b.take(w)
-			if len(batch) == 0 {
-				break
-			}
-			b.commit(work, batch)
-		}
-		if ctx.Err() != nil {
-			w.mu.Lock()
-			over := w.stopped && len(w.waiting) == 0
-			w.mu.Unlock()
-			if over {
-				return
+		case <-over:
+			return
+		case now := <-tick.C:
+			for _, q := range b.overdue(now.Add(-b.o.WaitMax)) {
+				b.o.Expire(q.item)
 			}
 		}
 	}
 }
 
-func (b *Batcher[T]) take(w *writer[T]) []T {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	n := min(len(w.waiting), b.max)
-	batch := w.waiting[:n:n]
-	w.waiting = w.waiting[n:]
-	if len(w.waiting) == 0 {
-		w.waiting = nil // the array goes with its batch
+// overdue takes out what has waited since before a time.
+func (b *Batcher[T]) overdue(before time.Time) []queued[T] {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	n := 0
+	for n < len(b.waiting) && b.waiting[n].at.Before(before) { // the oldest stand first
+		n++
 	}
-	return batch
+	late := b.waiting[:n:n]
+	b.waiting = b.waiting[n:]
+	return late
 }

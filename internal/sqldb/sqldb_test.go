@@ -243,7 +243,7 @@ func TestBatcher(t *testing.T) {
 	got := map[int][]int{}
 	var batches, largest atomic.Int64
 	block := make(chan struct{})
-	b := sqldb.NewBatcher(2, 8, 100, func(_ context.Context, items [][2]int) {
+	b := sqldb.NewBatcher(sqldb.BatcherOptions[[2]int]{Writers: 2, BatchMax: 8, QueueMax: 100, Commit: func(_ context.Context, items [][2]int) {
 		<-block
 		batches.Add(1)
 		largest.Store(max(largest.Load(), int64(len(items))))
@@ -252,7 +252,7 @@ func TestBatcher(t *testing.T) {
 		for _, it := range items {
 			got[it[0]] = append(got[it[0]], it[1])
 		}
-	})
+	}})
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan struct{})
 	go func() { defer close(ended); _ = b.Run(ctx) }()
