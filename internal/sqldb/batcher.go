@@ -18,13 +18,17 @@ var ErrStopped = errors.New("sqldb: stopped")
 // done. An idle Batcher commits a lone item at once.
 //
 // Items of one lane are handed over in the order in which they were put, never two batches of a lane at a time. A second
-// writer begins only when a whole batch waits: two small commits cost more than one of both.
+// writer begins only when a whole batch waits: two small commits cost more than one of both. For the same reason a writer
+// whose batch held several items waits a moment for as many more: who was just answered may come again.
 type Batcher[T any] struct {
 	o    BatcherOptions[T]
 	wake chan struct{} // room for each writer
 
+	enough chan struct{} // holds one: as many wait as the writer wants that gathers
+
 	mu      sync.Mutex
 	waiting []queued[T]
+	wanted  int          // 0: nobody gathers
 	busy    map[int]bool // lanes of batches under way
 	working int          // writers that have one
 	stopped bool
@@ -50,7 +54,7 @@ type BatcherOptions[T any] struct {
 
 // NewBatcher makes a Batcher, which works while Run does.
 func NewBatcher[T any](o BatcherOptions[T]) *Batcher[T] {
-	return &Batcher[T]{o: o, wake: make(chan struct{}, o.Writers), busy: map[int]bool{}}
+	return &Batcher[T]{o: o, wake: make(chan struct{}, o.Writers), enough: make(chan struct{}, 1), busy: map[int]bool{}}
 }
 
 // Put has item committed in its turn. It does not wait.
@@ -67,6 +71,12 @@ func (b *Batcher[T]) Put(lane int, item T) error {
 	b.waiting = append(b.waiting, queued[T]{lane, time.Now(), item})
 	if b.working == 0 || len(b.waiting)%b.o.BatchMax == 0 {
 		b.rouse()
+	}
+	if len(b.waiting) == b.wanted {
+		select {
+		case b.enough <- struct{}{}:
+		default:
+		}
 	}
 	return nil
 }
@@ -128,8 +138,39 @@ func (b *Batcher[T]) work(ctx context.Context) {
 		if batch, lanes = b.take(lanes); len(batch) == 0 {
 			return
 		}
+		began := time.Now()
 		b.o.Commit(ctx, batch)
+		if len(batch) > 1 {
+			b.gather(len(batch), min(time.Since(began)/2, gatherMax))
+		}
 	}
+}
+
+// gatherMax bounds what a busy writer waits for company.
+const gatherMax = 2 * time.Millisecond
+
+// gather waits until n items more wait than now, or for most.
+func (b *Batcher[T]) gather(n int, most time.Duration) {
+	b.mu.Lock()
+	if n += len(b.waiting); n > b.o.BatchMax || b.wanted > 0 || b.stopped {
+		b.mu.Unlock()
+		return
+	}
+	b.wanted = n
+	b.mu.Unlock()
+	timer := time.NewTimer(most)
+	select {
+	case <-b.enough:
+	case <-timer.C:
+	}
+	timer.Stop()
+	b.mu.Lock()
+	b.wanted = 0
+	select {
+	case <-b.enough: // it came too late, and is not for the next one
+	default:
+	}
+	b.mu.Unlock()
 }
 
 // take ends the batch that was in lanes, if there was one, and begins the next with what has waited longest, but for lanes

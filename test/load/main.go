@@ -68,7 +68,7 @@ func main() {
 func defaultSizes(span time.Duration, offline, idle int, settle time.Duration) sizes {
 	z := sizes{
 		span:          span,
-		inFlight:      []int{1, 16, 256},
+		inFlight:      []int{1, 16, 256, 2048},
 		rooms:         []rooms{{10, 10, 20}, {1, 100, 20}, {1, 1000, 20}},
 		latency:       rooms{10, 100, 20},
 		latencyPerSec: 20_000,

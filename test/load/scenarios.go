@@ -57,6 +57,9 @@ var scenarios = []scenario{
 	{"idle", idle},
 }
 
+// barInFlight is how many sends are under way where the bars of rate and syncs apply.
+const barInFlight = 256
+
 // sends measures durable sends by the number under way at once, in groups of two, both online.
 func sends(ctx context.Context, s *bench.Parley, z sizes, add func(measure, value, bar string)) error {
 	most := slices.Max(z.inFlight)
@@ -72,7 +75,7 @@ func sends(ctx context.Context, s *bench.Parley, z sizes, add func(measure, valu
 			return err
 		}
 		rateBar, syncBar := "", ""
-		if n == most {
+		if n == barInFlight {
 			rateBar, syncBar = "≥ 10,000/s", "≤ 0.02"
 		}
 		what := fmt.Sprintf("durable sends, %d in flight", n)
@@ -105,6 +108,9 @@ func saturatedRooms(ctx context.Context, s *bench.Parley, z sizes, add func(meas
 		}
 		add(r.String()+": CPU-seconds of server and database for 1,000 durable sends", fmt.Sprintf("%.3f", costOf(f)), bars[r])
 		add(r.String()+": sends", bench.PerSecond(f.sends, f.seconds), "")
+		if f.commits >= 0 {
+			add(r.String()+": commits (each one sync) for a send", fmt.Sprintf("%.4f", f.commits/max(1, f.sends)), "")
+		}
 		add(r.String()+": deliveries", bench.PerSecond(f.deliveries, f.seconds), "")
 		add(r.String()+": deliveries for a CPU-second, the durable sends included", bench.Grouped(f.deliveries/max(0.01, f.cpuSeconds)),
 			"≥ 3 × (rooms of 10) and ≥ 6 × Node's socket.io without a store, not measured in this run")
