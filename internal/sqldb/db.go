@@ -215,7 +215,7 @@ func (db *DB) Read(ctx context.Context, f func(*Tx) error) error {
 // Tx is a transaction under way; it belongs to one goroutine.
 //
 // Statements can be queued, so that those that do not depend on each other's answers cost one round trip to PostgreSQL
-// instead of one each. What is queued is done, in its order, before the next statement that is not, by Flush, or with
+// instead of one each. A statement that fails fails the transaction: f must return its error. What is queued is done, in its order, before the next statement that is not, by Flush, or with
 // the commit.
 type Tx struct {
 	Dialect Dialect

@@ -92,6 +92,17 @@ func (m *Multi) statements(all []statement, d Dialect, rows [][]any, scan func(R
 	return all
 }
 
+// orFail spares SQLite the journal by which it could undo a statement that fails half-way ("The ON CONFLICT Clause"):
+// here a statement that fails fails its transaction.
+func orFail(text string) string {
+	for _, verb := range []string{"INSERT", "UPDATE"} {
+		if rest, found := strings.CutPrefix(text, verb+" "); found {
+			return verb + " OR FAIL " + rest
+		}
+	}
+	return text
+}
+
 // listLength is the shortest of lengths that holds rows.
 func listLength(rows int) int {
 	i, _ := slices.BinarySearch(lengths, rows)
@@ -138,7 +149,7 @@ func (m *Multi) sqliteText(rows int) string {
 	defer m.mu.Unlock()
 	if m.sqlite[rows] == "" {
 		var b strings.Builder
-		b.WriteString(m.before)
+		b.WriteString(orFail(m.before))
 		b.WriteString("(VALUES ")
 		for row := range rows {
 			if row > 0 {
