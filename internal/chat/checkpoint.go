@@ -86,7 +86,8 @@ func (p *checkpointer) note(ctx context.Context, c *Chat, heads Positions, now t
 	err := c.db.InTx(ctx, func(tx *sqldb.Tx) (err error) {
 		// The first is for a database without any: nothing had been committed at the beginning of time.
 		if p.last == nil {
-			if _, err := tx.Exec(ctx, `INSERT INTO checkpoints (at_ms, cursor) SELECT 0, $1 WHERE NOT EXISTS (SELECT 1 FROM checkpoints)`, c.Cursor(nil)); err != nil {
+			if _, err := tx.Exec(ctx, `INSERT INTO checkpoints (at_ms, cursor) SELECT 0, $1 WHERE NOT EXISTS (SELECT 1 FROM checkpoints)
+				ON CONFLICT (at_ms) DO NOTHING`, c.Cursor(nil)); err != nil {
 				return err
 			}
 		}

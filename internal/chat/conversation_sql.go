@@ -117,7 +117,7 @@ func countOwners(ctx context.Context, tx *sqldb.Tx, cid id.Conversation) (n int6
 	return n, nil
 }
 
-// findPair is served by UNIQUE (bucket, pair_key).
+// findPair is served by the index conversations_pair.
 func findPair(ctx context.Context, tx *sqldb.Tx, b id.Bucket, pair string, u id.User) (cv Conversation, found bool, err error) {
 	var cid id.Conversation
 	found, err = tx.One(ctx, []any{&cid}, `SELECT id FROM conversations WHERE bucket = $1 AND pair_key = $2`, int64(b), pair)

@@ -468,8 +468,10 @@ var (
 		JOIN members m ON m.bucket = v.column1 AND m.conversation_id = v.column2 AND m.user_id = v.column3
 		JOIN conversations c ON c.bucket = v.column1 AND c.id = v.column2`,
 		"BIGINT", "TEXT", "TEXT")
+	// PostgreSQL, which believes that a conversation holds few messages, might find them by (bucket, conversation_id, seq) and
+	// pass over all the others; hidden in an expression, the conversation is compared behind messages_client only.
 	selectSent = sqldb.NewMulti(`SELECT `+messageColumns+` FROM {rows} AS v
-		JOIN messages m ON m.bucket = v.column1 AND m.conversation_id = v.column2 AND m.sender_id = v.column3 AND m.client_message_id = v.column4`,
+		JOIN messages m ON m.bucket = v.column1 AND m.sender_id = v.column3 AND m.client_message_id = v.column4 AND m.conversation_id || '' = v.column2`,
 		"BIGINT", "TEXT", "TEXT", "TEXT")
 	selectReplies = sqldb.NewMulti(`SELECT m.id, m.conversation_id FROM {rows} AS v JOIN messages m ON m.bucket = v.column1 AND m.id = v.column2 AND NOT m.is_deleted`,
 		"BIGINT", "TEXT")

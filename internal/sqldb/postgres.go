@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"sync"
 	"time"
@@ -33,6 +34,9 @@ var postgresSettings = map[string]string{
 	"enable_seqscan":   "off",
 	"enable_hashjoin":  "off",
 	"enable_mergejoin": "off",
+	// A join is written in the order in which it is to be done.
+	"join_collapse_limit": "1",
+	"from_collapse_limit": "1",
 	// So there is nothing to gain from planning anew for the values at hand.
 	"plan_cache_mode": "force_generic_plan",
 }
@@ -40,6 +44,8 @@ var postgresSettings = map[string]string{
 type postgresEngine struct {
 	conns     *pgxpool.Pool
 	migration *sql.DB // no time-outs
+	stop      context.CancelFunc
+	ended     chan struct{}
 
 	mu    sync.Mutex
 	first []func(context.Context, conn) ([]statement, error) // see DB.OnConnect
@@ -71,8 +77,16 @@ func openPostgres(ctx context.Context, o Options) (engine, error) {
 		return nil, errors.Join(fmt.Errorf("sqldb: connect to PostgreSQL: %w", err), e.migration.Close())
 	}
 	if err := e.check(ctx); err != nil {
-		return nil, errors.Join(err, e.close())
+		e.conns.Close()
+		return nil, errors.Join(err, e.migration.Close())
 	}
+	var run context.Context
+	run, e.stop = context.WithCancel(context.Background())
+	e.ended = make(chan struct{})
+	go func() {
+		defer close(e.ended)
+		e.analyze(run, o.Logger)
+	}()
 	return e, nil
 }
 
@@ -118,7 +132,40 @@ func (e *postgresEngine) trim(context.Context) {} // PostgreSQL's caches are its
 
 func (e *postgresEngine) pool() *sql.DB { return e.migration }
 
+// analyzeEvery is how often it is looked whether a table has grown beyond what is known of it.
+const analyzeEvery = 2 * time.Second
+
+// analyze has PostgreSQL look at tables that have grown much since it last did. Autovacuum does so too, but only once a
+// minute by default, and in the first minutes of a busy database the plans that were made for empty tables cost most.
+func (e *postgresEngine) analyze(ctx context.Context, log *slog.Logger) {
+	tick := time.NewTicker(analyzeEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		var grown []string
+		rows, err := e.conns.Query(ctx, `SELECT quote_ident(schemaname) || '.' || quote_ident(relname) FROM pg_stat_user_tables
+			WHERE n_mod_since_analyze > 1000 + n_live_tup / 2 AND schemaname = ANY (current_schemas(false))`)
+		if err == nil {
+			grown, err = pgx.CollectRows(rows, pgx.RowTo[string])
+		}
+		for _, table := range grown {
+			if err == nil {
+				_, err = e.conns.Exec(ctx, "ANALYZE "+table)
+			}
+		}
+		if err != nil && ctx.Err() == nil {
+			log.Debug("the tables' statistics could not be renewed", "err", err)
+		}
+	}
+}
+
 func (e *postgresEngine) close() error {
+	e.stop()
+	<-e.ended
 	e.conns.Close()
 	return e.migration.Close()
 }

@@ -49,9 +49,11 @@ CREATE TABLE conversations (
     last_pos        BIGINT NOT NULL,
     created_ms      BIGINT NOT NULL,
     updated_ms      BIGINT NOT NULL,
-    PRIMARY KEY (bucket, id),
-    UNIQUE (bucket, pair_key)
+    PRIMARY KEY (bucket, id)
 ) WITH (fillfactor = 80);
+
+-- Partial, so that nothing else is looked up by it.
+CREATE UNIQUE INDEX conversations_pair ON conversations (bucket, pair_key) WHERE pair_key IS NOT NULL;
 
 -- A row stays when the membership ends: active is false then, and changed_pos tells when.
 CREATE TABLE members (
@@ -108,7 +110,8 @@ CREATE TABLE messages (
     UNIQUE (bucket, conversation_id, seq),
     UNIQUE (bucket, id)
 );
-CREATE UNIQUE INDEX messages_client ON messages (bucket, conversation_id, sender_id, client_message_id) WHERE client_message_id IS NOT NULL;
+-- The conversation comes last: see selectSent in package chat.
+CREATE UNIQUE INDEX messages_client ON messages (bucket, sender_id, client_message_id, conversation_id) WHERE client_message_id IS NOT NULL;
 -- A member catches up by conversation; a reactor reads a whole bucket. What was made in a conversation behind a position
 -- needs no index: pos grows with seq.
 CREATE INDEX messages_log_changed ON messages (bucket, conversation_id, changed_pos) WHERE changed_pos IS NOT NULL;
