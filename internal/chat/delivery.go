@@ -31,23 +31,28 @@ type deliveries struct {
 func (d *deliveries) add(m mark, seq int64) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.addLocked(m, seq)
-}
-
-func (d *deliveries) addLocked(m mark, seq int64) error {
-	before, there := d.waiting[m]
-	if !there && len(d.waiting) >= d.most || d.stopped {
-		d.dropped.Add(1)
+	before := len(d.waiting)
+	if !d.put(m, seq) {
 		return errTooMuch
 	}
-	d.waiting[m] = max(before, seq)
-	if !there && len(d.waiting) == (d.most+1)/2 {
+	if half := (d.most + 1) / 2; before < half && len(d.waiting) == half {
 		select {
 		case d.soon <- struct{}{}:
 		default:
 		}
 	}
 	return nil
+}
+
+// put has mu held.
+func (d *deliveries) put(m mark, seq int64) bool {
+	before, there := d.waiting[m]
+	if !there && len(d.waiting) >= d.most || d.stopped {
+		d.dropped.Add(1)
+		return false
+	}
+	d.waiting[m] = max(before, seq)
+	return true
 }
 
 // depth is how many marks wait.
@@ -74,9 +79,11 @@ func (d *deliveries) run(ctx context.Context) {
 	}
 }
 
-// flush commits what waits. Those of a member come together, so that they become one advance. What cannot be committed
-// waits for the next time, if there is room.
+// flush commits what waits. Those of a member come together, so that they become one advance. What cannot be committed, or
+// not in time, waits for the next flush, if there is room.
 func (d *deliveries) flush(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, commitTimeout)
+	defer cancel()
 	d.mu.Lock()
 	waiting := d.waiting
 	d.waiting = map[mark]int64{}
@@ -84,22 +91,24 @@ func (d *deliveries) flush(ctx context.Context) {
 	marks := slices.SortedFunc(maps.Keys(waiting), func(a, b mark) int {
 		return cmp.Or(cmp.Compare(a.bucket(), b.bucket()), cmp.Compare(a.user, b.user), cmp.Compare(a.conv, b.conv), cmp.Compare(a.message, b.message))
 	})
+	var failed []*marking
+	var why error
 	for part := range slices.Chunk(marks, d.batchMax) {
 		items := make([]*marking, len(part))
 		for i, m := range part {
 			items[i] = &marking{mark: m, kind: Delivered, seq: waiting[m]}
 		}
 		if err := d.commit(ctx, items); err != nil {
-			d.log.Error("what was delivered could not be stored, and waits", "marks", len(items), "err", err)
-			d.keep(items)
+			failed, why = append(failed, items...), err
 		}
 	}
-}
-
-func (d *deliveries) keep(items []*marking) {
+	if why == nil {
+		return
+	}
+	d.log.Error("what was delivered could not be stored", "marks", len(failed), "err", why)
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for _, m := range items {
-		_ = d.addLocked(m.mark, m.seq) // Without room it is dropped, and counted.
+	for _, m := range failed {
+		d.put(m.mark, m.seq)
 	}
 }
