@@ -54,8 +54,10 @@ test-interop: build ## Run the official Socket.IO clients, in Node and in Chromi
 	@cd test/interop && $(NPM_CI)
 	@$(POSTGRES) sh -c 'cd test/interop && exec node --test --test-timeout=180000 --test-reporter=spec'
 
+# What it breaks with is tested first, where it can be: most faults need root.
 test-chaos: build ## Break real servers for three minutes: no promise may break, and each broken build must be caught (SEED=n)
 	@sh build/need.sh go postgres strace nft
+	@if [ "$$(id -u)" -eq 0 ]; then PARLEY_TEST_BINARY=$(CURDIR)/bin/parley go test -tags chaos -timeout 6m ./test/chaos/world; fi
 	@go run ./test/chaos -short $(if $(SEED),-seed $(SEED)) $(ARGS)
 
 chaos: build ## Break real servers for long (DURATION=10m WORLD=postgres FAULTS=kill,cut SEED=n)
