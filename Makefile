@@ -55,7 +55,7 @@ test-interop: build ## Run the official Socket.IO clients, in Node and in Chromi
 	@$(POSTGRES) sh -c 'cd test/interop && exec node --test --test-timeout=180000 --test-reporter=spec'
 
 # What it breaks with is tested first, where it can be: most faults need root.
-test-chaos: build ## Break real servers for three minutes: no promise may break, and each broken build must be caught (SEED=n)
+test-chaos: build ## Test the faults, then break real servers for three minutes: no promise may break, and each broken build must be caught (SEED=n)
 	@sh build/need.sh go postgres strace nft
 	@if [ "$$(id -u)" -eq 0 ]; then PARLEY_TEST_BINARY=$(CURDIR)/bin/parley go test -tags chaos -timeout 6m ./test/chaos/world; fi
 	@go run ./test/chaos -short $(if $(SEED),-seed $(SEED)) $(ARGS)
@@ -64,12 +64,13 @@ chaos: build ## Break real servers for long (DURATION=10m WORLD=postgres FAULTS=
 	@sh build/need.sh go postgres strace nft
 	@go run ./test/chaos -duration $(DURATION) -world $(WORLD) -faults $(FAULTS) -lanes 2 $(if $(SEED),-seed $(SEED)) $(ARGS)
 
+# With the tag all files are looked at, those of test-chaos too.
 lint: ## Check formatting, vet, staticcheck
 	@sh build/need.sh go
 	@unformatted=$$(gofmt -l $(SOURCES)); \
 	if [ -n "$$unformatted" ]; then printf 'make: not formatted, run gofmt -w on:\n%s\n' "$$unformatted" >&2; exit 1; fi
-	@go vet ./...
-	@go tool staticcheck ./...
+	@go vet -tags chaos ./...
+	@go tool staticcheck -tags chaos ./...
 
 bench: build ## Measure the built server, and write the table into docs/performance.md
 	@sh build/need.sh go
