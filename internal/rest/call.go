@@ -175,5 +175,17 @@ func (c *call) page() (after string, limit int, err error) {
 	return after, limit, err
 }
 
+// userPage is page for a list in the order of user ids.
+func (c *call) userPage() (after id.User, limit int, err error) {
+	last, limit, err := c.page()
+	if err != nil || last == "" {
+		return "", limit, err
+	}
+	if after, err = id.ParseUser(last); err != nil {
+		return "", 0, errCursor
+	}
+	return after, limit, nil
+}
+
 // pageCursor is what a client gives back for the page after the one that ended with last; "" for none.
 func pageCursor(last string) string { return base64.RawURLEncoding.EncodeToString([]byte(last)) }

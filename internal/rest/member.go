@@ -1,9 +1,6 @@
 package rest
 
-import (
-	"parley/internal/chat"
-	"parley/internal/id"
-)
+import "parley/internal/chat"
 
 // memberPage is a page of a conversation's members.
 type memberPage struct {
@@ -12,16 +9,11 @@ type memberPage struct {
 }
 
 func (f *face) listMembers(c *call) (p memberPage, err error) {
-	after, limit, err := c.page()
+	after, limit, err := c.userPage()
 	if err != nil {
 		return p, err
 	}
-	if after != "" {
-		if _, err := id.ParseUser(after); err != nil {
-			return p, errCursor
-		}
-	}
-	list, last, err := f.Chat.Members(c.Context(), c.user, c.PathValue("id"), after, limit)
+	list, last, err := f.Chat.Members(c.Context(), c.user, c.PathValue("id"), string(after), limit)
 	p.Members, p.Next = append([]chat.Member{}, list...), pageCursor(last)
 	return p, err
 }

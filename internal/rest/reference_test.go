@@ -176,6 +176,14 @@ func TestSchemas(t *testing.T) {
 	hold("Message", history.Messages[0])
 	hold("ConversationPage", json.RawMessage(f.as("ann", GET, "/v1/conversations", "", 200, &list).body))
 	hold("Conversation", list.Conversations[0])
+	receipts := "/v1/messages/" + string(f.send("ann", cv.ID, "y").ID) + "/receipts"
+	var readers struct {
+		Counts  json.RawMessage
+		Readers []json.RawMessage
+	}
+	hold("ReceiptPage", json.RawMessage(f.as("ann", GET, receipts, "", 200, &readers).body))
+	hold("ReceiptCounts", readers.Counts)
+	hold("Reader", readers.Readers[0])
 	hold("SyncPage", json.RawMessage(f.as("ann", GET, "/v1/sync", "", 200, nil).body))
 	hold("ProblemDetails", json.RawMessage(f.as("eve", GET, path, "", 404, nil).body))
 }

@@ -30,6 +30,7 @@ type front struct {
 	t    testing.TB
 	url  string
 	log  *logBuffer
+	chat *chat.Chat
 	stop func() // ends chat's workers; sends find nobody to commit them
 }
 
@@ -49,6 +50,7 @@ func start(t testing.TB, db *sqldb.DB, configure func(*Parts)) *front {
 	if err := domain.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	f.chat = domain
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan struct{})
 	go func() {

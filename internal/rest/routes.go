@@ -65,6 +65,7 @@ var routes = []route{
 	{GET, "/v1/conversations/{id}/messages", "list-messages", messages, okay, reads((*face).listMessages), "Read a page of a conversation, oldest first. Deleted messages are left out.", history, codes(notFound)},
 	{PATCH, "/v1/messages/{id}", "edit-message", messages, okay, takes((*face).editMessage), "Replace the text of a message of one's own.", nil, codes(forbidden, notFound, conflict, storageFull)},
 	{DELETE, "/v1/messages/{id}", "delete-message", messages, okay, reads((*face).deleteMessage), "Delete a message for everyone. The answer is what stays of it.", nil, codes(forbidden, notFound, storageFull)},
+	{GET, "/v1/messages/{id}/receipts", "list-receipts", messages, okay, reads((*face).listReceipts), "Tell how far a message has got: counts, and whom it has reached when, in the order of their ids.", page, codes(notFound)},
 
 	{GET, "/v1/sync", "sync", catchingUp, okay, reads((*face).sync), "Get what changed for the caller since a cursor. Without one, get a cursor that stands for now.", changes, nil},
 	{POST, "/v1/sync", "sync-by-post", catchingUp, okay, takes((*face).syncByPost), "The same with the cursor in the body, for cursors that are too long for a URL.", nil, nil},

@@ -24,6 +24,7 @@ func TestRoutes(t *testing.T) {
 		t.Run("conversations", func(t *testing.T) { f.t = t; testConversations(t, f) })
 		t.Run("members", func(t *testing.T) { f.t = t; testMembers(t, f) })
 		t.Run("messages", func(t *testing.T) { f.t = t; testMessages(t, f) })
+		t.Run("receipts", func(t *testing.T) { f.t = t; testReceipts(t, f) })
 		t.Run("sync", func(t *testing.T) { f.t = t; testSync(t, f) })
 		t.Run("users", func(t *testing.T) { f.t = t; testUsers(t, f) })
 		t.Run("operation", func(t *testing.T) { f.t = t; testOperation(t, f) })
@@ -187,6 +188,36 @@ func testMessages(t *testing.T, f *front) {
 	}
 	if got, _ := seqs("?limit=100"); len(got) != 9 || got[0] != 2 {
 		t.Errorf("history after a deletion: %v", got)
+	}
+}
+
+func testReceipts(t *testing.T, f *front) {
+	cv := f.group("bob", "cem", "a b/c")
+	m := f.send("ann", cv.ID, "hello")
+	if _, err := f.chat.Read(t.Context(), "cem", chat.Mark{MessageID: string(m.ID)}); err != nil {
+		t.Fatal(err)
+	}
+	var readers []string
+	cursor := ""
+	for range 10 {
+		var p receiptPage
+		f.as("bob", GET, "/v1/messages/"+string(m.ID)+"/receipts?limit=2&cursor="+url.QueryEscape(cursor), "", 200, &p)
+		for _, r := range p.Readers {
+			readers = append(readers, fmt.Sprintf("%s %s %t %t", r.UserID, r.Status, r.DeliveredAt != nil, r.ReadAt != nil))
+		}
+		if want := (chat.ReceiptCounts{Read: 1, Delivered: 1, Sent: 3}); p.Counts != want || p.Status != chat.Sent {
+			t.Errorf("receipts: %s, %+v, want sent, %+v", p.Status, p.Counts, want)
+		}
+		if cursor = p.Next; cursor == "" {
+			break
+		}
+	}
+	if want := []string{"a b/c sent false false", "bob sent false false", "cem read true true"}; !slices.Equal(readers, want) {
+		t.Errorf("readers: %q, want %q", readers, want)
+	}
+	alone := f.send("ann", f.group().ID, "to nobody")
+	if a := f.as("ann", GET, "/v1/messages/"+string(alone.ID)+"/receipts", "", 200, nil); a.body != `{"status":"sent","counts":{"read":0,"delivered":0,"sent":0},"readers":[]}` {
+		t.Errorf("the receipts of a message to nobody: %s", a.body)
 	}
 }
 

@@ -56,6 +56,15 @@ var fieldWords = map[string]string{
 	"HistoryPage.prev":     "The value of before for the page of older ones; absent when there are none.",
 	"HistoryPage.next":     "The value of after for the page of newer ones; absent when there are none.",
 
+	"ReceiptCounts.read":      "How many have read it.",
+	"ReceiptCounts.delivered": "How many it has reached, those who have read it included.",
+	"ReceiptCounts.sent":      "How many it concerns, all of those included.",
+
+	"Reader.user_id":      "Who it is; he may have left since.",
+	"Reader.status":       "How far it has got with him.",
+	"Reader.delivered_at": "When it reached him, to a second after; null while it has not.",
+	"Reader.read_at":      "When he read it; null while he has not.",
+
 	"SyncPage.changes":  "In an order in which they can be applied.",
 	"SyncPage.cursor":   "What to ask with the next time; it never expires.",
 	"SyncPage.has_more": "Whether there is more to get at once, with the new cursor.",
