@@ -30,12 +30,14 @@ type deliveries struct {
 // add has a mark committed later. Errors: errTooMuch, if there is no room or nothing is taken any more.
 func (d *deliveries) add(m mark, seq int64) error {
 	d.mu.Lock()
-	defer d.mu.Unlock()
 	before := len(d.waiting)
-	if !d.put(m, seq) {
+	taken := d.put(m, seq)
+	after := len(d.waiting)
+	d.mu.Unlock()
+	if !taken {
 		return errTooMuch
 	}
-	if half := (d.most + 1) / 2; before < half && len(d.waiting) == half {
+	if half := (d.most + 1) / 2; before < half && after == half {
 		select {
 		case d.soon <- struct{}{}:
 		default:
