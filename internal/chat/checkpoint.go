@@ -30,7 +30,8 @@ func (c *Chat) CursorAt(ctx context.Context, complete time.Time, b id.Bucket, po
 	err = c.db.Read(ctx, func(tx *sqldb.Tx) error {
 		var noted, restart sql.NullString
 		var lived bool
-		_, err := tx.One(ctx, []any{&noted, &lived, &restart}, selectTold, told-clockSkew.Milliseconds(), told, told+clockSkew.Milliseconds())
+		skew := clockSkew.Milliseconds()
+		_, err := tx.One(ctx, []any{&noted, &lived, &restart}, selectTold, told-skew, told, told+skew)
 		if err != nil || !noted.Valid || !lived {
 			return err
 		}

@@ -186,11 +186,11 @@ func (c *Chat) runFeed(ctx context.Context) {
 			}
 			polled := time.Now()
 			late, heads, ok := c.poll(ctx, behind, again)
-			if ok {
+			if ok { // else the heads of before may be those of another history by now
 				behind, readAt = heads, polled
-			}
-			if err := checkpoints.note(ctx, c, behind, time.Now()); err != nil && ctx.Err() == nil {
-				c.log.Warn("clients that come back without a cursor may not be told all that they missed", "err", err)
+				if err := checkpoints.note(ctx, c, behind, time.Now()); err != nil && ctx.Err() == nil {
+					c.log.Warn("clients that come back without a cursor may not be told all that they missed", "err", err)
+				}
 			}
 			for b, n := range late {
 				if from == nil {

@@ -305,7 +305,8 @@ func TestFollowerAfterLoss(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		return endRuns(t.Context(), tx, moment{}, heads, true)
+		_, err = endRuns(t.Context(), tx, moment{}, heads, true)
+		return err
 	}); err != nil {
 		t.Fatal(err)
 	}

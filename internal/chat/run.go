@@ -157,7 +157,7 @@ func (c *Chat) findRun(ctx context.Context, tx *sqldb.Tx, tag runTag) (run, erro
 	return r, err
 }
 
-// beginRun begins the node's first run, and ends those that nobody will: on SQLite all that are open.
+// beginRun begins the node's first run. On SQLite it ends all that are open.
 func (c *Chat) beginRun(ctx context.Context) error {
 	c.db.OnConnect(c.connected) // from here on
 	tag := newRunTag()
@@ -166,14 +166,10 @@ func (c *Chat) beginRun(ctx context.Context) error {
 		if m, err = c.moment(ctx, tx); err != nil {
 			return err
 		}
-		heads, err := selectHeads(ctx, tx)
-		if err == nil {
-			err = endRuns(ctx, tx, m, heads, false)
+		if err = arrive(ctx, tx, m); err != nil {
+			return err
 		}
-		if err == nil {
-			err = insertRun(ctx, tx, tag, m)
-		}
-		return err
+		return insertRun(ctx, tx, tag, m)
 	})
 	if err != nil {
 		return fmt.Errorf("chat: begin a run: %w", err)
@@ -186,21 +182,11 @@ func (c *Chat) beginRun(ctx context.Context) error {
 // have lost what was committed last: then all runs end before anything is written to it.
 func (c *Chat) connected(ctx context.Context, tx *sqldb.Tx) error {
 	m, err := c.moment(ctx, tx)
+	if err == nil {
+		err = arrive(ctx, tx, m)
+	}
 	if err != nil {
 		return fmt.Errorf("chat: connected: %w", err)
-	}
-	var due bool
-	if _, err = tx.One(ctx, []any{&due}, `SELECT EXISTS (SELECT 1 FROM runs WHERE ended_ms IS NULL AND server <> $1)`, m.server); err != nil {
-		return fmt.Errorf("chat: connected: %w", err)
-	}
-	if due {
-		heads, err := selectHeads(ctx, tx)
-		if err == nil {
-			err = endRuns(ctx, tx, m, heads, false)
-		}
-		if err != nil {
-			return fmt.Errorf("chat: connected: %w", err)
-		}
 	}
 	c.runs.met(m.server)
 	return nil
@@ -248,7 +234,8 @@ func (c *Chat) beat(ctx context.Context) error {
 		if open, err = tx.Exec(ctx, `UPDATE runs SET beat_ms = $2 WHERE tag = $1 AND server = $3 AND ended_ms IS NULL`, tag, m.ms, m.server); err != nil {
 			return err
 		}
-		return endRuns(ctx, tx, m, heads, false)
+		_, err = endRuns(ctx, tx, m, heads, false)
+		return err
 	})
 	if err != nil {
 		return fmt.Errorf("chat: beat: %w", err)
@@ -280,7 +267,7 @@ func (c *Chat) renewRun(ctx context.Context) error {
 		}
 		gone := !own.known || !handled.within(heads)
 		lost = gone || by == endedByRestart && !handled.within(own.heads)
-		if err = endRuns(ctx, tx, m, heads, gone); err != nil {
+		if _, err = endRuns(ctx, tx, m, heads, gone); err != nil {
 			return err
 		}
 		return insertRun(ctx, tx, tag, m)

@@ -36,22 +36,55 @@ func (c *Chat) moment(ctx context.Context, tx *sqldb.Tx) (m moment, err error) {
 const (
 	endedByItself  = "itself"
 	endedBySilence = "silence" // of its node
-	endedByRestart = "restart" // of the database's server, which may have lost something before
+	endedByRestart = "restart" // another server was met, which may have lost something before
 )
 
-// endRuns ends the open runs that were begun on another server or have been silent for too long, or all of them.
+// arrive comes before anything is written on a server that was not met before, which may have lost what was committed
+// last: all runs end, or if there is none, the heads are noted for [Chat.CursorAt].
 //
-// Nothing is locked for heads and end to agree. On one server heads only grow, so heads that were read a moment before
-// the end are merely strict. On a new one nothing is written before this is done (Chat.connected), and of those who do it
-// at once the first has read the heads before anybody wrote; the row's lock makes the others wait, and then find the run ended.
-func endRuns(ctx context.Context, tx *sqldb.Tx, m moment, heads Positions, all bool) error {
-	_, err := tx.Exec(ctx, `UPDATE runs SET ended_ms = $1, ended_heads = $2, ended_by = CASE WHEN server <> $3 OR $5 THEN '`+endedByRestart+`' ELSE '`+endedBySilence+`' END
+// Of those who arrive at once one goes first: what the others read behind the lock shows it. He who finds nothing to do
+// can write, for whoever did it has committed.
+func arrive(ctx context.Context, tx *sqldb.Tx, m moment) error {
+	for _, lock := range []bool{false, true} {
+		if lock && tx.Dialect == sqldb.Postgres {
+			if _, err := tx.Exec(ctx, `LOCK TABLE runs IN SHARE ROW EXCLUSIVE MODE`); err != nil {
+				return fmt.Errorf("arrive: %w", err)
+			}
+		}
+		var known bool
+		if _, err := tx.One(ctx, []any{&known}, `SELECT EXISTS (SELECT 1 FROM runs WHERE server = $1) AND NOT EXISTS (SELECT 1 FROM runs WHERE ended_ms IS NULL AND server <> $1)`, m.server); err != nil {
+			return fmt.Errorf("arrive: %w", err)
+		}
+		if known {
+			return nil
+		}
+	}
+	heads, err := selectHeads(ctx, tx)
+	if err != nil {
+		return err
+	}
+	ended, err := endRuns(ctx, tx, m, heads, false)
+	if err != nil || ended > 0 {
+		return err
+	}
+	_, err = tx.Exec(ctx, `INSERT INTO runs (tag, server, started_ms, beat_ms, ended_ms, ended_heads, ended_by) VALUES ($1, $2, $3, $3, $3, $4, '`+endedByRestart+`')`,
+		newRunTag().String(), m.server, m.ms, heads.text())
+	if err != nil {
+		return fmt.Errorf("arrive: %w", err)
+	}
+	return nil
+}
+
+// endRuns ends the open runs that were begun on another server or have been silent for too long, or all of them, and
+// returns how many. On one server heads only grow, so heads that were read a moment before the end are merely strict.
+func endRuns(ctx context.Context, tx *sqldb.Tx, m moment, heads Positions, all bool) (ended int64, err error) {
+	ended, err = tx.Exec(ctx, `UPDATE runs SET ended_ms = $1, ended_heads = $2, ended_by = CASE WHEN server <> $3 OR $5 THEN '`+endedByRestart+`' ELSE '`+endedBySilence+`' END
 		WHERE ended_ms IS NULL AND (server <> $3 OR beat_ms < $4 OR $5)`,
 		m.ms, heads.text(), m.server, m.ms-silenceMax.Milliseconds(), all)
 	if err != nil {
-		return fmt.Errorf("end runs: %w", err)
+		return 0, fmt.Errorf("end runs: %w", err)
 	}
-	return nil
+	return ended, nil
 }
 
 func insertRun(ctx context.Context, tx *sqldb.Tx, tag runTag, m moment) error {

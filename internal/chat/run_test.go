@@ -116,79 +116,108 @@ func (n *node) wantsReset(t testing.TB, what, cursor string) {
 // TestRestoredBackup presents cursors from a time that a restored backup does not have, when the database has long grown
 // beyond them: one of the run that was open when the backup was made, and one of a later run.
 func TestRestoredBackup(t *testing.T) {
-	for _, dialect := range []sqldb.Dialect{sqldb.SQLite, sqldb.Postgres} {
-		t.Run(dialect.String(), func(t *testing.T) {
-			url := sqldbtest.URL(t, dialect)
-			db := openURL(t, url)
-			first, kill := startKillable(t, db, Options{})
-			cv := first.group(t, "ann", "bob")
-			first.send(t, "ann", cv.ID, "a", "")
-			before := first.cursor(t, "bob")
-			first.send(t, "ann", cv.ID, "b", "")
-			kill()
-			if err := db.Close(); err != nil {
-				t.Fatal(err)
-			}
-			backup := copyDatabase(t, url)
-
-			// The node was only held up for the time of the copy.
-			db = openURL(t, url)
-			second, kill := startKillable(t, db, Options{})
-			if err := db.InTx(t.Context(), func(tx *sqldb.Tx) error {
-				_, err := tx.Exec(t.Context(), `UPDATE runs SET ended_ms = NULL, ended_heads = NULL, ended_by = NULL WHERE tag = $1`, first.runs.current().String())
-				return err
-			}); err != nil {
-				t.Fatal(err)
-			}
-			own := second.runs.current()
-			second.send(t, "ann", cv.ID, "lost 1", "")
-			second.runs.begun(first.runs.current(), second.runs.server)
-			lostSame := second.cursor(t, "bob")
-			second.runs.begun(own, second.runs.server)
-			second.send(t, "ann", cv.ID, "lost 2", "")
-			lost := second.cursor(t, "bob")
-			second.wants(t, "in the original, of the first run", lostSame, "lost 2")
-			last := second.send(t, "ann", cv.ID, "lost 3", "")
-			told := time.Now()
-			kill()
-			if err := db.Close(); err != nil {
-				t.Fatal(err)
-			}
-
-			db = openURL(t, backup)
-			t.Cleanup(func() { db.Close() }) // after the node
-			restored := start(t, db, Options{})
-			for i := range 9 {
-				restored.send(t, "ann", cv.ID, fmt.Sprint("new ", i), "")
-			}
-			restored.wantsReset(t, "of the run that the backup has", lostSame)
-			restored.wantsReset(t, "of a run that the backup does not have", lost)
-			restored.wants(t, "from before the backup", before, "b", "new 0", "new 1", "new 2", "new 3", "new 4", "new 5", "new 6", "new 7", "new 8")
-			restored.wants(t, "new", restored.cursor(t, "bob"))
-			if cursor, found, err := restored.CursorAt(t.Context(), told, cv.ID.Bucket(), last.Pos); found || err != nil {
-				t.Errorf("CursorAt for what was told in the time that was lost: %q, %v, %v", cursor, found, err)
-			}
-		})
+	for _, stopped := range []bool{false, true} {
+		for _, dialect := range []sqldb.Dialect{sqldb.SQLite, sqldb.Postgres} {
+			t.Run(fmt.Sprintf("%s, stopped %v", dialect, stopped), func(t *testing.T) { testRestoredBackup(t, dialect, stopped) })
+		}
 	}
 }
 
-// TestRestarts has a cursor outlive the process that gave it out, whether that stopped or was killed.
+// testRestoredBackup makes the backup while a node runs, or after it has stopped.
+func testRestoredBackup(t *testing.T, dialect sqldb.Dialect, stopped bool) {
+	url := sqldbtest.URL(t, dialect)
+	db := openURL(t, url)
+	first, kill := startKillable(t, db, Options{})
+	cv := first.group(t, "ann", "bob")
+	first.send(t, "ann", cv.ID, "a", "")
+	before := first.cursor(t, "bob")
+	first.send(t, "ann", cv.ID, "b", "")
+	kill()
+	if stopped {
+		if err := first.endRun(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	backup := copyDatabase(t, url)
+
+	// The node was only held up for the time of the copy.
+	db = openURL(t, url)
+	second, kill := startKillable(t, db, Options{})
+	if err := db.InTx(t.Context(), func(tx *sqldb.Tx) error {
+		_, err := tx.Exec(t.Context(), `UPDATE runs SET ended_ms = NULL, ended_heads = NULL, ended_by = NULL WHERE tag = $1`, first.runs.current().String())
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	own := second.runs.current()
+	second.send(t, "ann", cv.ID, "lost 1", "")
+	second.runs.begun(first.runs.current(), second.runs.server)
+	lostSame := second.cursor(t, "bob")
+	second.runs.begun(own, second.runs.server)
+	second.send(t, "ann", cv.ID, "lost 2", "")
+	lost := second.cursor(t, "bob")
+	second.wants(t, "in the original, of the first run", lostSame, "lost 2")
+	last := second.send(t, "ann", cv.ID, "lost 3", "")
+	told := time.Now()
+	kill()
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+
+	db = openURL(t, backup)
+	t.Cleanup(func() { db.Close() }) // after the node
+	restored := start(t, db, Options{})
+	for i := range 9 {
+		restored.send(t, "ann", cv.ID, fmt.Sprint("new ", i), "")
+	}
+	restored.wantsReset(t, "of the run that the backup has", lostSame)
+	restored.wantsReset(t, "of a run that the backup does not have", lost)
+	restored.wants(t, "from before the backup", before, "b", "new 0", "new 1", "new 2", "new 3", "new 4", "new 5", "new 6", "new 7", "new 8")
+	restored.wants(t, "new", restored.cursor(t, "bob"))
+	if cursor, found, err := restored.CursorAt(t.Context(), told, cv.ID.Bucket(), last.Pos); found || err != nil {
+		t.Errorf("CursorAt for what was told in the time that was lost: %q, %v, %v", cursor, found, err)
+	}
+}
+
+// TestRestarts has a cursor outlive the process that gave it out, and the place of a client without one, whether that
+// stopped or was killed.
 func TestRestarts(t *testing.T) {
 	for _, dialect := range []sqldb.Dialect{sqldb.SQLite, sqldb.Postgres} {
 		t.Run(dialect.String(), func(t *testing.T) {
 			url := sqldbtest.URL(t, dialect)
 			var cursors []string
 			var cid id.Conversation
+			type place struct {
+				told time.Time
+				pos  int64
+			}
+			var places []place
 			for i := range 4 {
 				db := openURL(t, url)
-				n, kill := startKillable(t, db, Options{})
+				n, kill := startKillable(t, db, Options{PollEvery: 10 * time.Millisecond})
 				if i == 0 {
 					cid = n.group(t, "ann", "bob").ID
 				}
 				cursors = append(cursors, n.cursor(t, "bob"))
-				n.send(t, "ann", cid, fmt.Sprint(i), "")
+				sent := n.send(t, "ann", cid, fmt.Sprint(i), "")
+				places = append(places, place{n.Feed.Complete(), sent.Pos})
 				for k, cursor := range cursors {
 					n.wants(t, fmt.Sprintf("cursor %d in run %d", k, i), cursor, []string{"0", "1", "2", "3"}[k:i+1]...)
+				}
+				for k, p := range places {
+					var cursor string
+					eventually(t, fmt.Sprintf("place %d is found in run %d", k, i), func() bool { // there is a first checkpoint
+						var found bool
+						var err error
+						if cursor, found, err = n.CursorAt(t.Context(), p.told, cid.Bucket(), p.pos); err != nil {
+							t.Fatal(err)
+						}
+						return found
+					})
+					n.wants(t, fmt.Sprintf("from place %d in run %d", k, i), cursor, []string{"0", "1", "2", "3"}[k+1:i+1]...)
 				}
 				kill()
 				if i%2 == 1 {
@@ -433,7 +462,7 @@ func TestRunsModel(t *testing.T) {
 		}
 		pick := func() *node {
 			if len(nodes) == 0 {
-				t.Skip("no node")
+				t.Skip("no node") // allowed: rapid draws another action instead
 			}
 			return rapid.SampledFrom(nodes).Draw(t, "node")
 		}
@@ -486,7 +515,7 @@ func TestRunsModel(t *testing.T) {
 			},
 			"restore": func(t *rapid.T) { // with running nodes it is a failing over
 				if len(backups) == 0 {
-					t.Skip("no backup")
+					t.Skip("no backup") // allowed: rapid draws another action instead
 				}
 				k := rapid.IntRange(0, len(backups)-1).Draw(t, "backup")
 				servers++

@@ -2,7 +2,8 @@
 
 -- The times that server processes spent on this database. A cursor carries the tag of the run that it was given out in;
 -- from ended_heads, where the heads of all logs stood when the run ended, it is known for ever which of its cursors belong
--- to this history of the database. A row is never removed. Owner: chat.
+-- to this history of the database. Where a server is met for the first time and no run is open to be ended, a row that is no
+-- process's keeps the heads. A row is never removed. Owner: chat.
 CREATE TABLE runs (
     tag         TEXT PRIMARY KEY,
     server      TEXT NOT NULL, -- which server of PostgreSQL, or process on SQLite, it was begun on
@@ -12,6 +13,7 @@ CREATE TABLE runs (
     ended_heads TEXT,
     ended_by    TEXT -- itself, silence, restart
 );
+CREATE INDEX runs_server ON runs (server);
 CREATE INDEX runs_open ON runs (beat_ms) WHERE ended_ms IS NULL;
 CREATE INDEX runs_ended ON runs (ended_ms) WHERE ended_ms IS NOT NULL;
 
