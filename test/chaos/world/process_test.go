@@ -36,6 +36,18 @@ func TestKilledNodeComesBack(t *testing.T) {
 	c.sends(t, n, ackMax)
 }
 
+func TestNodeIsStartedWhileItsLinkIsCut(t *testing.T) {
+	w := start(t, Options{Kind: SQLite})
+	n, c := w.Nodes()[0], newClient(t, w)
+	healLink, healNode := inject(t, w, "cut", 1), inject(t, w, "kill", 1)
+	healNode()
+	if !n.Alive() {
+		t.Error("the node was not started")
+	}
+	healLink()
+	c.sends(t, n, ackMax)
+}
+
 func TestFrozenNodeAnswersNobody(t *testing.T) {
 	w := start(t, Options{Kind: SQLite})
 	n, c := w.Nodes()[0], newClient(t, w)

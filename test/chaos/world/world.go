@@ -203,7 +203,11 @@ func (w *World) recover(ctx context.Context, healed string) error {
 	var starting sync.WaitGroup
 	errs := make([]error, len(w.nodes))
 	for i, n := range w.nodes {
-		if w.free(healed, n.Name, n.link()) {
+		switch {
+		case !w.free(healed, n.Name):
+		case !w.free(healed, n.link()):
+			errs[i] = n.Launch() // Whether it is ready can be asked when its link is healed.
+		default:
 			starting.Go(func() { errs[i] = n.Start(ctx) })
 		}
 	}
