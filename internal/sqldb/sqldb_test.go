@@ -307,3 +307,45 @@ func TestOpenRefuses(t *testing.T) {
 		t.Errorf("no server there: %v", err)
 	}
 }
+
+// TestOnConnect has something done first on every new connection, and a connection given up on which that fails.
+func TestOnConnect(t *testing.T) {
+	sqldbtest.Run(t, func(t *testing.T, db *sqldb.DB) {
+		table(t, db)
+		var calls atomic.Int64
+		var failing atomic.Bool
+		db.OnConnect(func(ctx context.Context, tx *sqldb.Tx) error {
+			if failing.Load() {
+				return errors.New("for a test")
+			}
+			return insert(tx, int(calls.Add(1)))
+		})
+		// Each transaction in the other needs a connection of its own; the first is there.
+		var nested func(depth int) error
+		nested = func(depth int) error {
+			return db.Read(t.Context(), func(tx *sqldb.Tx) error {
+				if _, err := tx.Exec(t.Context(), `SELECT 1`); err != nil || depth == 1 {
+					return err
+				}
+				return nested(depth - 1)
+			})
+		}
+		if err := nested(3); err != nil {
+			t.Fatal(err)
+		}
+		want := 0
+		if db.Dialect() == sqldb.Postgres {
+			want = int(calls.Load())
+			if want < 2 {
+				t.Errorf("it ran %d times for two new connections", want)
+			}
+		}
+		if n := count(t, db); n != want || int(calls.Load()) != want {
+			t.Errorf("it ran %d times and %d of that was committed, want %d", calls.Load(), n, want)
+		}
+		failing.Store(true)
+		if err := nested(4); (err == nil) != (db.Dialect() == sqldb.SQLite) {
+			t.Errorf("where it fails: %v", err)
+		}
+	})
+}
