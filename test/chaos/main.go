@@ -48,7 +48,7 @@ func main() {
 	messages := flag.Int("messages", 100_000, "how `many` messages the writers write")
 	times := flag.Int("times", 10_000, "how `often` a member is removed")
 	clients := flag.Int("clients", 10_000, "how `many` clients the storm has")
-	memory := flag.Int64("memory", 0, "the most `bytes` of memory that a node may use; 0: any number")
+	memory := flag.Int64("memory", 0, "the most `bytes` of memory that a node may use; 0: any number, under overload 512 MiB")
 	flag.Parse()
 	if err := world.Isolate(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -81,6 +81,9 @@ func main() {
 				s := scenarios[*name]
 				if s == nil {
 					return fmt.Errorf("there is no scenario %q", *name)
+				}
+				if *name == "overload" && *memory == 0 {
+					o.world.MemoryMaxBytes = overloadMemory
 				}
 				return report(play(ctx, o, s, scenarioOptions{*messages, *times, *clients}))
 			}

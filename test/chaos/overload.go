@@ -129,7 +129,13 @@ func (r *run) apart() error {
 // offers are the habits of a sender of an overload: it sends as its load says, and never again what was not acknowledged.
 func offers(now *atomic.Pointer[load]) habits {
 	h := patient()
-	h.pause = func(random *rand.Rand) time.Duration { return time.Duration(5+random.IntN(10)) * time.Millisecond }
+	h.pause = func(random *rand.Rand) time.Duration {
+		pause := 10 * time.Millisecond
+		if l := now.Load(); l.rate > 0 {
+			pause = max(pause, time.Duration(float64(time.Second)/l.rate)/4) // To look more often would only cost time that answers wait for.
+		}
+		return pause/2 + time.Duration(random.Int64N(int64(pause)))
+	}
 	h.window = offerWindow
 	var doing *load
 	sent := 0 // of it

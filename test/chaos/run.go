@@ -40,6 +40,10 @@ const (
 	groupSize = 5
 	// askingMax is how many requests by REST a device has under way at once.
 	askingMax = 3
+	// diskFull fills up a file system that SQLite gets for it, of diskBytes for every diskLasts that a run takes.
+	diskFull  = "disk-full"
+	diskBytes = 64 << 20
+	diskLasts = 2 * time.Minute
 	// ackMax is how soon after all is well again a node must acknowledge sends.
 	ackMax = 2 * time.Second
 	// healMax bounds the undoing of a fault: a node and its database are to be back.
@@ -135,7 +139,16 @@ func prepare(ctx context.Context, o options) (*run, func() (outcome, error), err
 	}
 	o.world.Log, o.world.Dir = log, filepath.Join(o.folder, "world")
 	begun := time.Now()
+	var left []world.Missing
+	if o.world.Kind == world.SQLite && (o.faults == nil || slices.Contains(o.faults, diskFull)) {
+		o.world.DiskMaxBytes = diskBytes * int64(1+o.duration/diskLasts)
+	}
 	w, err := world.Start(ctx, o.world)
+	if err != nil && o.world.DiskMaxBytes > 0 {
+		left = append(left, world.Missing{Name: diskFull, Why: err.Error()})
+		o.world.DiskMaxBytes = 0
+		w, err = world.Start(ctx, o.world)
+	}
 	if err != nil {
 		return nil, nil, errors.Join(err, file.Close(), log.Close())
 	}
@@ -144,7 +157,7 @@ func prepare(ctx context.Context, o options) (*run, func() (outcome, error), err
 	finish := func() (outcome, error) {
 		r.web.CloseIdleConnections()
 		err := errors.Join(w.Close(), r.rec.Flush(), file.Close(), log.Close())
-		out := outcome{Seed: o.seed, World: o.world.Kind, Record: name, Missing: w.Missing(), Seconds: time.Since(begun).Seconds()}
+		out := outcome{Seed: o.seed, World: o.world.Kind, Record: name, Missing: append(left, w.Missing()...), Seconds: time.Since(begun).Seconds()}
 		if err == nil {
 			out.Report, err = history.Check(func() (io.ReadCloser, error) { return os.Open(name) })
 		}

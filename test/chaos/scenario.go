@@ -26,6 +26,7 @@ var scenarios = map[string]scenario{"writers": writers, "removal": removal, "sto
 
 // play runs a scenario in a world of its own, and judges it.
 func play(ctx context.Context, o options, s scenario, so scenarioOptions) (outcome, error) {
+	o.faults = []string{}
 	r, finish, err := prepare(ctx, o)
 	if err != nil {
 		return outcome{}, err
