@@ -25,6 +25,8 @@ const (
 // Cursor is how far a client has got, as the opaque text that it keeps: the tag of this node's run and
 // positions, in the buckets that its conversations are in (about 7 bytes for each). It carries no
 // authority: whatever it says, its bearer is shown what he may see.
+//
+// p are positions that the Feed has handled since Parts.Lost was last called, or that [Chat.CatchUp] gave for such.
 func (c *Chat) Cursor(p Positions) string { return cursorOf(c.runs.current(), p) }
 
 func cursorOf(tag runTag, p Positions) string {

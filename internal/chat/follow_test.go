@@ -338,3 +338,25 @@ func TestShare(t *testing.T) {
 		t.Errorf("a run that is not there gets %d", n)
 	}
 }
+
+// TestFollowerToldTooMuch has a follower told of a head that the log does not reach, as after a loss: it reads once, and no more.
+func TestFollowerToldTooMuch(t *testing.T) {
+	db := sqldbtest.Open(t, sqldb.SQLite)
+	n := start(t, db, Options{})
+	w, err := n.newFollowing(Follower{Name: "f", FromZero: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer n.unfollow(w)
+	w.look(t.Context())
+	w.told[7].Store(1 << 40)
+	w.listen()
+	for range 2 {
+		w.begin(t.Context())
+		if w.busy == 0 {
+			return
+		}
+		w.done(<-w.results)
+	}
+	t.Errorf("bucket 7 is read again and again: %+v", w.buckets[7])
+}

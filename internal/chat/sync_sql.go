@@ -95,15 +95,14 @@ func selectBucket(ctx context.Context, tx *sqldb.Tx, b id.Bucket, n, m int64) ([
 		int64(b), n, m)
 }
 
-// selectMoved reads all conversations of a bucket: last_pos has no index, which every message would
-// pay for, and this is read only where something was lost.
+// selectMoved reads the conversations of a bucket whose members or settings changed behind n, by conversations_changed.
 func selectMoved(ctx context.Context, tx *sqldb.Tx, b id.Bucket, n int64) ([]Conversation, error) {
 	var moved []Conversation
 	err := tx.Each(ctx, func(rows sqldb.Row) error {
 		cv, err := scanConversation(rows)
 		moved = append(moved, cv)
 		return err
-	}, `SELECT `+conversationColumns+` FROM conversations c WHERE c.bucket = $1 AND c.last_pos > $2 AND c.changed_pos > $2`, int64(b), n)
+	}, `SELECT `+conversationColumns+` FROM conversations c WHERE c.bucket = $1 AND c.changed_pos > $2`, int64(b), n)
 	if err != nil {
 		return nil, fmt.Errorf("select moved: %w", err)
 	}

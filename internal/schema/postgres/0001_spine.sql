@@ -1,7 +1,7 @@
 -- +goose Up
 
--- What the database says of itself (owner: schema). epoch: a cursor of another one is answered with a
--- reset. request_key: what requests are hashed with.
+-- What the database says of itself (owner: schema). epoch: drawn when it was made. request_key: what requests are
+-- hashed with.
 CREATE TABLE meta (
     key   TEXT PRIMARY KEY,
     value TEXT NOT NULL
