@@ -22,8 +22,8 @@ const commitTimeout = 10 * time.Second
 
 // Options are chat's bounds and policies. A zero bound takes its default.
 type Options struct {
-	BatchMax             int           // sends committed together; 256
-	QueueMax             int           // sends that may wait; 8192
+	BatchMax             int           // sends, or marks of receipts, committed together; 256
+	QueueMax             int           // sends that may wait, and reads; 8192
 	QueueTimeMax         time.Duration // how long one may wait; 5 s
 	Writers              int           // batches committed at a time; 1 on SQLite, 4 on PostgreSQL
 	ContentBytesMax      int           // 32 KiB

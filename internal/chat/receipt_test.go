@@ -161,6 +161,38 @@ func wantReaders(t rapid.TB, what string, got, want []Reader) {
 	}
 }
 
+// TestReceiptsOfOneBatch commits marks of one member together: they become one advance, and each is answered with it.
+func TestReceiptsOfOneBatch(t *testing.T) {
+	sqldbtest.Run(t, func(t *testing.T, db *sqldb.DB) {
+		n := start(t, db, Options{})
+		cv := n.group(t, "ann", "bob")
+		var ms []Message
+		for range 5 {
+			ms = append(ms, n.send(t, "ann", cv.ID, "x", ""))
+		}
+		bob := mark{user: "bob", conv: cv.ID}
+		items := []*marking{
+			{mark: bob, kind: Read}, {mark: bob, kind: Read}, // nothing, twice
+			{mark: bob, kind: Delivered, seq: 5},
+			{mark: mark{user: "bob", message: ms[2].ID}, kind: Read},
+			{mark: bob, kind: Read, seq: 1},
+			{mark: mark{user: "eve", message: ms[2].ID}, kind: Read},
+		}
+		if err := n.commitMarks(t.Context(), items); err != nil {
+			t.Fatal(err)
+		}
+		for i, m := range items[:5] {
+			if want := (Receipt{cv.ID, "bob", 5, 3}); m.err != nil || m.receipt != want {
+				t.Errorf("mark %d: %+v, %v, want %+v", i, m.receipt, m.err, want)
+			}
+		}
+		wantProblem(t, "a stranger's mark among those of others", items[5].err, problem.NotFound, "Message not found")
+		if all, read := n.rows(t, `SELECT COUNT(*) FROM receipts`), n.rows(t, `SELECT COUNT(*) FROM receipts WHERE kind = 'read' AND from_seq = 1 AND to_seq = 3`); all != 2 || read != 1 {
+			t.Errorf("%d ranges, of which %d say that 1 to 3 were read, want 2 and 1", all, read)
+		}
+	}, Check)
+}
+
 func TestReceiptsAreForMembers(t *testing.T) {
 	sqldbtest.Run(t, func(t *testing.T, db *sqldb.DB) {
 		n := start(t, db, Options{})
