@@ -24,6 +24,11 @@ func (r *run) harm(ctx context.Context, until time.Time) error {
 		return bench.Sleep(ctx, time.Until(until))
 	}
 	bag := &bag{faults: faults, random: r.random(2)}
+	for _, f := range faults {
+		if slices.Contains(r.first, f.Name) {
+			bag.left = append(bag.left, f)
+		}
+	}
 	errs := make([]error, r.lanes)
 	var lanes sync.WaitGroup
 	for i := range r.lanes {

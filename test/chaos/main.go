@@ -147,7 +147,7 @@ func recheck(name string) error {
 	return nil
 }
 
-// The parts of a short run, and how long a fault lasts in it.
+// The parts of a short run, and how long a fault lasts in it that can be had shorter.
 var shortParts = []struct {
 	kind     world.Kind
 	duration time.Duration
@@ -155,9 +155,12 @@ var shortParts = []struct {
 
 const shortLast = 3 * time.Second
 
+// shortFirst are the faults that no short run goes without.
+var shortFirst = []string{"kill", "sync-slow"}
+
 // shortly runs both worlds for a short time, and the broken builds.
 func shortly(ctx context.Context, o options) error {
-	o.lastMax = shortLast
+	o.lastMax, o.first = shortLast, shortFirst
 	var err error
 	for _, part := range shortParts {
 		next := o

@@ -25,6 +25,7 @@ type options struct {
 	duration  time.Duration // of the time in which things happen
 	seed      uint64
 	faults    []string      // the names of those to inject; nil: all that the world can; empty: none
+	first     []string      // of those, the ones that come before all others
 	lanes     int           // how many faults may be on at once
 	lastMax   time.Duration // of a fault that can be had shorter
 	people    int
