@@ -70,7 +70,7 @@ func anything(c *connection, ctx context.Context) {
 			c.elsewhere(func(node *world.Node) { c.run.remove(ctx, node, p.name, t) })
 		}
 	case n < 95:
-		l := c.range_()
+		l := c.someRange()
 		c.elsewhere(func(node *world.Node) { c.run.page(ctx, node, l) })
 	default:
 		conversation := c.conversation()
@@ -119,8 +119,8 @@ func (c *connection) change(ctx context.Context) {
 	}
 }
 
-// range_ chooses a page of a history.
-func (c *connection) range_() history.Line {
+// someRange chooses a page of a history.
+func (c *connection) someRange() history.Line {
 	l := history.Line{User: c.person.name, Conversation: c.conversation(), Limit: []int{10, 50, 100}[c.random.IntN(3)]}
 	if top := c.person.top(l.Conversation); top > 1 {
 		switch c.random.IntN(3) {

@@ -37,8 +37,6 @@ type options struct {
 }
 
 const (
-	// groupSize is the members of a group beside the one where all are.
-	groupSize = 5
 	// askingMax is how many requests by REST a device has under way at once.
 	askingMax = 3
 	// diskFull fills up a file system that SQLite gets for it, of diskBytes for every diskLasts that a run takes.
@@ -123,8 +121,8 @@ type outcome struct {
 	history.Report
 }
 
-// prepare starts a world and its record. The caller calls close.
-func prepare(ctx context.Context, o options) (*run, func() (outcome, error), error) {
+// prepare starts a world and its record. The caller calls finish, which ends the world and judges the record.
+func prepare(ctx context.Context, o options) (r *run, finish func() (outcome, error), err error) {
 	if err := os.MkdirAll(o.folder, 0o755); err != nil {
 		return nil, nil, err
 	}
@@ -153,9 +151,8 @@ func prepare(ctx context.Context, o options) (*run, func() (outcome, error), err
 	if err != nil {
 		return nil, nil, errors.Join(err, file.Close(), log.Close())
 	}
-	r := &run{options: o, world: w, rec: history.NewRecorder(file), web: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}}}
-	// finish ends the world and judges the record.
-	finish := func() (outcome, error) {
+	r = &run{options: o, world: w, rec: history.NewRecorder(file), web: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}}}
+	finish = func() (outcome, error) {
 		r.web.CloseIdleConnections()
 		err := errors.Join(w.Close(), r.rec.Flush(), file.Close(), log.Close())
 		out := outcome{Seed: o.seed, World: o.world.Kind, Record: name, Missing: append(left, w.Missing()...), Seconds: time.Since(begun).Seconds()}
@@ -233,127 +230,8 @@ func (r *run) connect(ctx context.Context) (leave func()) {
 	}
 }
 
-// gate holds up those who come to it while it is shut. Its zero value is open.
-type gate struct {
-	mu   sync.Mutex
-	shut chan struct{} // closed when it opens; nil: it is open
-}
-
-func (g *gate) close() {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.shut = make(chan struct{})
-}
-
-func (g *gate) open() {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	close(g.shut)
-	g.shut = nil
-}
-
-func (g *gate) wait(ctx context.Context) {
-	g.mu.Lock()
-	shut := g.shut
-	g.mu.Unlock()
-	if shut == nil {
-		return
-	}
-	select {
-	case <-shut:
-	case <-ctx.Done():
-	}
-}
-
 // random is a source of chances for one of those who act, the same for the same seed.
 func (r *run) random(who int) *rand.Rand { return rand.New(rand.NewPCG(r.seed, uint64(who))) }
 
 // archive is a client that keeps a cursor for the whole run.
 type archive struct{ user, cursor string }
-
-// guest is a member of a group who is removed and added again by its owner.
-type guest struct {
-	user  string
-	group conversation
-}
-
-// person makes another person.
-func (r *run) person() *person {
-	p := &person{name: fmt.Sprintf("u%d", len(r.people)), tops: map[string]int64{}}
-	r.people = append(r.people, p)
-	return p
-}
-
-// found makes a conversation of people, the first of them its owner.
-func (r *run) found(ctx context.Context, kind string, members []*person) (conversation, error) {
-	var others []string
-	for _, p := range members[1:] {
-		others = append(others, p.name)
-	}
-	id, err := r.create(ctx, r.world.Nodes()[0], kind, members[0].name, others)
-	if err != nil {
-		return conversation{}, err
-	}
-	for _, p := range members {
-		p.conversations = append(p.conversations, id)
-	}
-	c := conversation{id, members[0]}
-	r.all = append(r.all, c)
-	return c, nil
-}
-
-// settleIn makes the people, their conversations, and their devices.
-func (r *run) settleIn(ctx context.Context) error {
-	n := r.options.people
-	for range n {
-		r.person()
-	}
-	if _, err := r.found(ctx, "group", r.people); err != nil {
-		return err
-	}
-	for members := range slices.Chunk(r.people, groupSize) {
-		if _, err := r.found(ctx, "group", members); err != nil {
-			return err
-		}
-	}
-	groups := r.all[1:]
-	for i, p := range r.people {
-		p.elsewhere = groups[(i/groupSize+1)%len(groups)].id
-	}
-	for pair := range slices.Chunk(r.people, 2) {
-		if len(pair) < 2 {
-			continue
-		}
-		if _, err := r.found(ctx, "direct", pair); err != nil {
-			return err
-		}
-	}
-	// Half of the people come to a group and leave it; its owner is none of them.
-	guests := r.people[n/2:]
-	coming, err := r.found(ctx, "group", append([]*person{r.people[0]}, guests...))
-	if err != nil {
-		return err
-	}
-	for _, p := range guests {
-		r.guests = append(r.guests, guest{p.name, coming})
-	}
-	for _, p := range r.people {
-		for range r.options.devices {
-			r.device(p, r.usual())
-		}
-	}
-	return nil
-}
-
-// device gives a person another device.
-func (r *run) device(p *person, h habits) {
-	n := len(r.devices)
-	r.devices = append(r.devices, &device{run: r, person: p, name: fmt.Sprintf("%s.%d", p.name, n), asking: make(chan struct{}, askingMax),
-		habits: h, random: r.random(100 + n)})
-}
-
-// conversation is one, and who may always read it.
-type conversation struct {
-	id    string
-	owner *person
-}

@@ -37,15 +37,15 @@ type Violation struct {
 
 // Report is what a record shows.
 type Report struct {
-	Operations     map[string]map[Phase]int `json:"operations"`  // by kind and outcome
-	Refusals       map[string]int           `json:"refusals"`    // by code
-	Events         map[string]int           `json:"events"`      // by name
-	Faults         map[string]int           `json:"faults"`      // by name
-	Messages       int                      `json:"messages"`    // that were seen by anybody
-	Devices        int                      `json:"devices"`     // clients that were found to have, or not to have, all that they should
-	AckedAfter     time.Duration            `json:"acked_after"` // the longest from a healing to an acknowledgement, on any node
-	SlowAcks       int                      `json:"slow_acks"`   // acknowledgements that had to take a time, as syncs were slow
-	SoonestSlowAck time.Duration            `json:"soonest_slow_ack"`
+	Operations     map[string]map[Phase]int `json:"operations"`        // by kind and outcome
+	Refusals       map[string]int           `json:"refusals"`          // by code
+	Events         map[string]int           `json:"events"`            // by name
+	Faults         map[string]int           `json:"faults"`            // by name
+	Messages       int                      `json:"messages"`          // that were seen by anybody
+	Devices        int                      `json:"devices"`           // clients that were found to have, or not to have, all that they should
+	AckedAfter     time.Duration            `json:"acked_after_nanos"` // the longest from a healing to an acknowledgement, on any node
+	SlowAcks       int                      `json:"slow_acks"`         // acknowledgements that had to take a time, as syncs were slow
+	SoonestSlowAck time.Duration            `json:"soonest_slow_ack_nanos"`
 	Found          map[string]int           `json:"found"`      // violations by kind, those that are not kept included
 	Violations     []Violation              `json:"violations"` // the first few of each kind
 }
