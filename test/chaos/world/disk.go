@@ -24,7 +24,7 @@ var (
 
 // The system calls that matter for durability, and those by which a database's files grow.
 var (
-	syncs  = []string{"fsync", "fdatasync", "sync_file_range"}
+	syncs  = []string{"fsync", "fdatasync"}
 	writes = []string{"write", "pwrite64", "pwritev", "pwritev2", "ftruncate", "fallocate"}
 )
 

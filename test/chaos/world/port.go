@@ -4,6 +4,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"net"
+	"sync"
 )
 
 // Ports are taken from below those that Linux gives to outgoing connections (32768 and up, ip(7)): while a node is down, no client's
@@ -13,10 +14,16 @@ const (
 	portMax = 31999
 )
 
-// freePort is a port of 127.0.0.1 that nobody listens on.
+// given are the ports that were given out, whether somebody listens there yet or not.
+var given sync.Map
+
+// freePort is a port of 127.0.0.1 that nobody listens on, and that was not given out before.
 func freePort() (int, error) {
 	for range 100 {
 		port := portMin + rand.IntN(portMax-portMin+1)
+		if _, taken := given.LoadOrStore(port, true); taken {
+			continue
+		}
 		listener, err := net.Listen("tcp", loopback(port))
 		if err != nil {
 			continue

@@ -8,12 +8,20 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"parley/test/bench"
 )
+
+// settledLooks is how many looks in a row find processes traced before we rely on it: strace first makes a thread its own, which is what can
+// be seen, and stops it at its system calls a moment later.
+const settledLooks = 3
+
+// attachTriesMax bounds how often strace is started for what is not traced yet.
+const attachTriesMax = 10
 
 // detachMax bounds how long strace may take to let go of its processes.
 const detachMax = 20 * time.Second
@@ -47,7 +55,10 @@ func (w *World) attach(ctx context.Context, pids func() ([]int, error), args ...
 	}
 	// Whom the parent starts from now on is traced from its beginning. What it started before is found then.
 	next := all[:1]
-	for len(next) > 0 {
+	for tries := 0; len(next) > 0; tries++ {
+		if tries == attachTriesMax {
+			return nil, fmt.Errorf("strace ended: %s", t.straces[tries-1].LogTail())
+		}
 		command := []string{"strace", "-f", "-qq", "-o", "/dev/null", "-e", "signal=none"}
 		command = append(command, args...)
 		for _, pid := range next {
@@ -58,18 +69,17 @@ func (w *World) attach(ctx context.Context, pids func() ([]int, error), args ...
 			return nil, err
 		}
 		t.straces = append(t.straces, s)
+		looks := 0
 		err = until(ctx, "strace", func() (bool, error) {
-			for _, pid := range next {
-				if !traced(pid) {
-					select {
-					case <-s.Exited():
-						return false, fmt.Errorf("strace ended: %s", s.LogTail())
-					default:
-						return false, nil
-					}
-				}
+			select {
+			case <-s.Exited(): // One of the processes may have ended before it was traced. Those that are left are tried again.
+				return true, nil
+			default:
 			}
-			return true, nil
+			if looks++; slices.ContainsFunc(next, func(pid int) bool { return !traced(pid) }) {
+				looks = 0
+			}
+			return looks == settledLooks, nil
 		})
 		if err != nil {
 			return nil, err

@@ -17,6 +17,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"go.uber.org/goleak"
 )
 
 // binary is the server under test: the one that PARLEY_TEST_BINARY names, or one built by TestMain.
@@ -29,10 +31,10 @@ func TestMain(m *testing.M) {
 	if os.Getenv(childVariable) != "" {
 		log.Fatal(waitForDeath())
 	}
-	if binary != "" {
-		os.Exit(m.Run())
-	}
 	os.Exit(func() int {
+		if binary != "" {
+			return runTests(m)
+		}
 		dir, err := os.MkdirTemp("", "parley-world-test-")
 		if err != nil {
 			log.Print(err)
@@ -44,8 +46,18 @@ func TestMain(m *testing.M) {
 			log.Printf("go build: %v\n%s", err, out)
 			return 1
 		}
-		return m.Run()
+		return runTests(m)
 	}())
+}
+
+// runTests runs them, and looks for goroutines that they leave behind.
+func runTests(m *testing.M) int {
+	code := m.Run()
+	if err := goleak.Find(); err != nil && code == 0 {
+		log.Print(err)
+		return 1
+	}
+	return code
 }
 
 // start starts a world that ends with the test, without an end of a node that nobody asked for.
