@@ -21,7 +21,7 @@ SEED ?=
 ARGS ?=
 RUN ?=
 
-.PHONY: help run build test test-unit test-interop test-deps test-chaos chaos lint bench bench-gateway soak fuzz clean
+.PHONY: help run build test test-unit test-interop test-deps test-chaos test-faults chaos lint bench bench-gateway soak fuzz clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -59,6 +59,10 @@ test-chaos: build ## Test the faults, then break real servers for three minutes:
 	@sh build/need.sh go postgres strace nft
 	@if [ "$$(id -u)" -eq 0 ]; then PARLEY_TEST_BINARY=$(CURDIR)/bin/parley go test -tags chaos -timeout 6m ./test/chaos/world; fi
 	@go run ./test/chaos -short $(if $(SEED),-seed $(SEED)) $(ARGS)
+
+test-faults: ## Show that each fault of the chaos does what it says, and is healed
+	@sh build/need.sh go postgres strace nft
+	@go test -tags chaos -timeout 10m ./test/chaos/world
 
 chaos: build ## Break real servers for long (DURATION=10m WORLD=postgres FAULTS=kill,cut SEED=n)
 	@sh build/need.sh go postgres strace nft
