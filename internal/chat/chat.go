@@ -138,6 +138,7 @@ func New(ctx context.Context, p Parts, o Options) (*Chat, error) {
 		access: access{seen: map[memberKey]struct{}{}}, reread: make(chan struct{}, 1),
 		Feed: &Feed{log: p.Log},
 	}
+	c.Feed.here = c.runs.here
 	c.followers.Store(&[]*following{})
 	c.Feed.handle = func(commit Commit) {
 		if p.Handle != nil {
@@ -175,6 +176,14 @@ func New(ctx context.Context, p Parts, o Options) (*Chat, error) {
 	return c, nil
 }
 
+// readAgain has the Feed compare itself with the log at once.
+func (c *Chat) readAgain() {
+	select {
+	case c.reread <- struct{}{}:
+	default:
+	}
+}
+
 // Start brings the Feed to the head of the log; from here on everything that is committed is handled.
 // It is called once, before Run.
 func (c *Chat) Start(ctx context.Context) error {
@@ -189,12 +198,7 @@ func (c *Chat) Start(ctx context.Context) error {
 		if _, err := c.bus.Hear("parley.log.*", c.Feed.hear); err != nil {
 			return fmt.Errorf("chat: %w", err)
 		}
-		c.bus.OnReconnect(func() {
-			select {
-			case c.reread <- struct{}{}:
-			default:
-			}
-		})
+		c.bus.OnReconnect(c.readAgain)
 	}
 	began := time.Now()
 	heads, err := c.readHeads(ctx)

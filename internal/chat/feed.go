@@ -18,6 +18,7 @@ import (
 type Feed struct {
 	lanes  [id.Buckets]lane
 	handle func(Commit)
+	here   func(server string) bool // whether the node's run is on this server, and no other was met since
 	log    *slog.Logger
 	work   sync.WaitGroup
 	fills  atomic.Int64 // how often the log had to be read
@@ -141,7 +142,9 @@ func (f *Feed) hear(m bus.Message) {
 		f.log.Warn("a hint cannot be read", "subject", m.Subject, "err", err)
 		return
 	}
-	f.offer(c)
+	if f.here(c.Server) { // else it is read from the log when the node is on that server too, if it is there
+		f.offer(c)
+	}
 }
 
 // holes lists the buckets whose log is to be read now.
@@ -205,6 +208,9 @@ func (c *Chat) runFeed(ctx context.Context) {
 				if ctx.Err() == nil {
 					c.log.Error("the log could not be read", "bucket", b, "err", err)
 				}
+				break
+			}
+			if _, settled := c.runs.at(); !settled {
 				break
 			}
 			c.Feed.fills.Add(1)

@@ -41,7 +41,7 @@ type Follower struct {
 	// present state; of what was changed or deleted, the latest state. Each comes at least once: again, and then maybe as one
 	// page with others, after an error, a crash, or a move to another node; (conversation_id, seq) or pos tells. After an error the same
 	// positions come again, later each time; other buckets go on. For one bucket there is one call at a time, for several
-	// there may be as many as followBusyMax. ctx ends when the node stops.
+	// there may be eight at once. ctx ends when the node stops.
 	Handle func(ctx context.Context, commit Commit) error
 }
 

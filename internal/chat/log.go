@@ -53,6 +53,9 @@ type Commit struct {
 	Prev    int64     `json:"n"`
 	Pos     int64     `json:"m"`
 	Changes []Change  `json:"c"` // in the order of their positions
+
+	// Server is where it was committed, for a node that still follows another server.
+	Server string `json:"w,omitempty"`
 }
 
 // logTx is a transaction that holds the lock of some buckets, and gives out their positions.
@@ -173,10 +176,16 @@ var publicSubjects = map[Kind]string{
 }
 
 // tell passes on what was committed: to this node's feed, and where other nodes or programs may be
-// listening, to them. It cannot fail: what is lost on the way is found in the log.
+// listening, to them. It cannot fail: what is lost on the way is found in the log. So is what is committed on a server that
+// has just been met, until it is known what of before is there.
 func (c *Chat) tell(commits []Commit) {
-	for _, commit := range commits {
-		c.Feed.offer(commit)
+	server, settled := c.runs.at()
+	if !settled {
+		return
+	}
+	for i := range commits {
+		commits[i].Server = server
+		c.Feed.offer(commits[i])
 	}
 	if !c.o.Shared {
 		return

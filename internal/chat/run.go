@@ -68,7 +68,7 @@ type runs struct {
 	mu      sync.Mutex
 	own     runTag
 	server  string // that the own run was begun on
-	moved   bool   // the database has been met on another server than that
+	moved   bool   // the database has been met on another server than that; until there is a run on it, the Feed takes nothing
 	known   map[runTag]knownRun
 	emptied int // how often known was
 
@@ -111,6 +111,28 @@ func (r *runs) met(server string) {
 	r.moved = true
 	clear(r.known)
 	r.emptied++
+	r.wake()
+}
+
+// at is the server that the own run is on; settled is false once another one was met, until there is a run on that.
+func (r *runs) at() (server string, settled bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.server, !r.moved
+}
+
+// here is at for a hint of another node. One from a server that we have not met says that it is time to look.
+func (r *runs) here(server string) bool {
+	own, settled := r.at()
+	if own == server {
+		return settled
+	}
+	r.wake()
+	return false
+}
+
+// wake has the own run looked after at once.
+func (r *runs) wake() {
 	select {
 	case r.due <- struct{}{}:
 	default:
@@ -248,6 +270,8 @@ func (c *Chat) beat(ctx context.Context) error {
 
 // renewRun begins another run of this node. If the database has lost what this node had handled, all runs end first,
 // the Feed begins again where the database is, and whoever relied on it is told. Only then are cursors of the new run given out.
+//
+// The Feed takes nothing from a server while the node's run is on another one, so what it had handled is all of the server before.
 func (c *Chat) renewRun(ctx context.Context) error {
 	handled := c.Feed.positions() // before the heads are read
 	old, tag := c.runs.current(), newRunTag()
@@ -282,6 +306,7 @@ func (c *Chat) renewRun(ctx context.Context) error {
 		c.lost()
 	}
 	c.runs.begun(tag, m.server)
+	c.readAgain() // what the Feed did not take meanwhile
 	return nil
 }
 

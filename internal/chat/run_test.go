@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -384,6 +386,127 @@ func TestLossyFailover(t *testing.T) {
 		eventually(t, name+" is at the head", func() bool { return maps.Equal(n.Feed.positions(), now) })
 		n.wants(t, "after it all", n.Cursor(n.Feed.positions()))
 	}
+}
+
+// TestServerRestarts restarts PostgreSQL under two nodes that write all the time: both begin another run, neither sees a loss,
+// and both handle everything.
+func TestServerRestarts(t *testing.T) {
+	ctx := t.Context()
+	cluster, err := postgres.Start(ctx, postgres.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(cluster.Stop)
+	first := openBus(t, bus.Options{ClusterListen: "127.0.0.1:0"})
+	second := openBus(t, bus.Options{ClusterListen: "127.0.0.1:0", ClusterRoutes: []string{"nats://" + first.ClusterAddr()}})
+	eventually(t, "the buses find each other", func() bool { return first.Routes() > 0 && second.Routes() > 0 })
+	var nodes []*node
+	for i, b := range []*bus.Bus{first, second} {
+		db := openURL(t, cluster.URL)
+		t.Cleanup(func() { db.Close() })
+		if i == 0 {
+			if _, err := schema.Migrate(ctx, db); err != nil {
+				t.Fatal(err)
+			}
+		}
+		nodes = append(nodes, startOn(t, db, b, Options{BeatEvery: time.Hour, PollEvery: 100 * time.Millisecond, Shared: true}))
+	}
+	var convs []Conversation
+	for range 8 {
+		convs = append(convs, nodes[0].group(t, "ann", "bob"))
+	}
+	var cursors []string
+	var tags []runTag
+	for _, n := range nodes {
+		tags = append(tags, n.runs.current())
+		cursors = append(cursors, n.cursor(t, "bob"))
+	}
+	const each = 150
+	var sent atomic.Int64
+	var all sync.WaitGroup
+	for i, n := range nodes {
+		all.Go(func() {
+			for k := range each {
+				text := fmt.Sprint(i, ".", k)
+				for { // until it is acknowledged
+					_, err := n.Send(context.Background(), "ann", Draft{ConversationID: string(convs[k%len(convs)].ID), Content: &text, ClientMessageID: text})
+					if err == nil {
+						break
+					}
+					<-time.After(5 * time.Millisecond)
+				}
+				sent.Add(1)
+			}
+		})
+	}
+	eventually(t, "a part is sent", func() bool { return sent.Load() > each/3 })
+	if err := cluster.Shutdown(ctx, postgres.Fast); err != nil {
+		t.Fatal(err)
+	}
+	if err := cluster.Start(ctx); err != nil {
+		t.Fatal(err)
+	}
+	all.Wait()
+	for i, n := range nodes {
+		eventually(t, "it begins another run", func() bool { return n.runs.current() != tags[i] })
+		if losses := testutil.ToFloat64(n.metrics.losses); losses != 0 {
+			t.Errorf("node %d saw %v losses, of none", i, losses)
+		}
+		handled := 0
+		for _, cv := range convs {
+			for k, ch := range slices.DeleteFunc(n.handled(t, cv.ID), func(ch Change) bool { return ch.Kind != MessageNew }) {
+				if handled++; ch.Message.Seq != int64(k+1) {
+					t.Errorf("node %d handled message %d of a conversation in place of %d", i, ch.Message.Seq, k+1)
+				}
+			}
+		}
+		if handled != 2*each {
+			t.Errorf("node %d handled %d messages of %d", i, handled, 2*each)
+		}
+		for _, cursor := range cursors {
+			if texts, reset := n.missed(t, "bob", cursor); reset || len(texts) != 2*each {
+				t.Errorf("at node %d a cursor from before brings %d messages, reset %v; want %d", i, len(texts), reset, 2*each)
+			}
+		}
+	}
+}
+
+// TestLossSeen takes from a database what its node has handled, as nobody should.
+func TestLossSeen(t *testing.T) {
+	sqldbtest.Run(t, func(t *testing.T, db *sqldb.DB) {
+		n := start(t, db, Options{BeatEvery: time.Hour, PollEvery: 50 * time.Millisecond})
+		calls := 0
+		n.lost = func() { calls++ }
+		cv := n.group(t, "ann", "bob")
+		n.send(t, "ann", cv.ID, "1", "")
+		before := n.cursor(t, "bob")
+		n.send(t, "ann", cv.ID, "2", "")
+		gone := n.cursor(t, "bob")
+		n.handled(t, cv.ID)
+		if err := db.InTx(t.Context(), func(tx *sqldb.Tx) error {
+			tx.QueueExec(`UPDATE buckets SET last_pos = last_pos - 1 WHERE bucket = $1`, int64(cv.ID.Bucket()))
+			tx.QueueExec(`DELETE FROM messages WHERE seq = 2`)
+			tx.QueueExec(`UPDATE conversations SET last_seq = 1, last_pos = last_pos - 1`)
+			tx.QueueExec(`UPDATE members SET delivered_seq = 1, read_seq = 1 WHERE read_seq = 2`)
+			return tx.Flush(t.Context())
+		}); err != nil {
+			t.Fatal(err)
+		}
+		if err := n.beat(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if calls != 1 {
+			t.Errorf("the loss was told %d times, want once", calls)
+		}
+		n.send(t, "ann", cv.ID, "3", "")
+		n.send(t, "ann", cv.ID, "4", "")
+		n.wants(t, "from before", before, "3", "4")
+		n.wantsReset(t, "from the time that was lost", gone)
+		n.handled(t, cv.ID)
+		if err := n.beat(t.Context()); err != nil || calls != 1 {
+			t.Errorf("a beat after that: %v, told %d times", err, calls)
+		}
+	})
 }
 
 func tagOf(t testing.TB, cursor string) runTag {
