@@ -102,4 +102,7 @@ func TestNoAckWithoutTheStandby(t *testing.T) {
 	}
 	heal()
 	c.sends(t, n, 15*time.Second)
+	// Behind a restart the standby has to be back too.
+	inject(t, w, "postgres-kill", 1)()
+	c.sends(t, n, ackMax)
 }
