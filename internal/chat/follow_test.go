@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
+	"go.uber.org/goleak"
 
 	"parley/internal/id"
 	"parley/internal/sqldb"
@@ -117,6 +118,7 @@ func TestFollow(t *testing.T) {
 		}
 		n.send(t, "ann", convs[0].ID, "last", "")
 
+		leaks := goleak.IgnoreCurrent()
 		var all, new seen
 		stopAll := n.follow(t, Follower{Name: "all", FromZero: true, Handle: all.handle})
 		stopNew := n.follow(t, Follower{Name: "new", Handle: new.handle})
@@ -146,6 +148,7 @@ func TestFollow(t *testing.T) {
 		// What was handled is saved when following ends, and nothing of it comes again.
 		stopAll()
 		stopNew()
+		goleak.VerifyNone(t, leaks)
 		n.send(t, "ann", convs[0].ID, "while nobody followed", "")
 		had := all.count(convs[0].ID)
 		n.follow(t, Follower{Name: "all", Handle: all.handle})
@@ -162,6 +165,7 @@ func TestFollow(t *testing.T) {
 
 // TestFollowerFails has a handler fail, and panic, for one bucket.
 func TestFollowerFails(t *testing.T) {
+	t.Parallel() // it waits, most of the time
 	sqldbtest.Run(t, func(t *testing.T, db *sqldb.DB) {
 		n := start(t, db, quick)
 		bad, good := n.group(t, "ann"), n.group(t, "ann")
@@ -203,6 +207,7 @@ func TestFollowerFails(t *testing.T) {
 // TestFollowersShare has nodes come and go under a follower: the leases are shared evenly, those of a dead node move when
 // its run is ended, and a node that was taken for dead cannot save any more.
 func TestFollowersShare(t *testing.T) {
+	t.Parallel() // it waits, most of the time
 	db := sqldbtest.Open(t, sqldb.Postgres, Check)
 	o := quick
 	var s seen
@@ -294,6 +299,7 @@ func TestFollowersShare(t *testing.T) {
 // TestFollowerAfterLoss ends a node's run under its follower, as a failing over does: what it handled since the last save
 // is not saved, and comes again.
 func TestFollowerAfterLoss(t *testing.T) {
+	t.Parallel() // it waits, most of the time
 	db := sqldbtest.Open(t, sqldb.Postgres, Check)
 	n := start(t, db, Options{BeatEvery: time.Hour, PollEvery: 50 * time.Millisecond})
 	cv := n.group(t, "ann")

@@ -118,6 +118,7 @@ func (n *node) wantsReset(t testing.TB, what, cursor string) {
 // TestRestoredBackup presents cursors from a time that a restored backup does not have, when the database has long grown
 // beyond them: one of the run that was open when the backup was made, and one of a later run.
 func TestRestoredBackup(t *testing.T) {
+	t.Parallel() // it waits, most of the time
 	for _, stopped := range []bool{false, true} {
 		for _, dialect := range []sqldb.Dialect{sqldb.SQLite, sqldb.Postgres} {
 			t.Run(fmt.Sprintf("%s, stopped %v", dialect, stopped), func(t *testing.T) { testRestoredBackup(t, dialect, stopped) })
@@ -187,6 +188,7 @@ func testRestoredBackup(t *testing.T, dialect sqldb.Dialect, stopped bool) {
 // TestRestarts has a cursor outlive the process that gave it out, and the place of a client without one, whether that
 // stopped or was killed.
 func TestRestarts(t *testing.T) {
+	t.Parallel() // it waits, most of the time
 	for _, dialect := range []sqldb.Dialect{sqldb.SQLite, sqldb.Postgres} {
 		t.Run(dialect.String(), func(t *testing.T) {
 			url := sqldbtest.URL(t, dialect)
@@ -285,6 +287,7 @@ func TestSilentNode(t *testing.T) {
 // TestLossyFailover has a replica without the newest messages take over under two running nodes. One of them writes more
 // than was lost before the other one looks.
 func TestLossyFailover(t *testing.T) {
+	t.Parallel() // it waits, most of the time
 	ctx := t.Context()
 	primary, err := postgres.Start(ctx, postgres.Options{})
 	if err != nil {
@@ -391,6 +394,7 @@ func TestLossyFailover(t *testing.T) {
 // TestServerRestarts restarts PostgreSQL under two nodes that write all the time: both begin another run, neither sees a loss,
 // and both handle everything.
 func TestServerRestarts(t *testing.T) {
+	t.Parallel() // it waits, most of the time
 	ctx := t.Context()
 	cluster, err := postgres.Start(ctx, postgres.Options{})
 	if err != nil {
