@@ -57,12 +57,12 @@ test-interop: build ## Run the official Socket.IO clients, in Node and in Chromi
 # What it breaks with is tested first, where it can be: most faults need root.
 test-chaos: build ## Test the faults, then break real servers for three minutes: no promise may break, and each broken build must be caught (SEED=n)
 	@sh build/need.sh go postgres strace nft
-	@if [ "$$(id -u)" -eq 0 ]; then PARLEY_TEST_BINARY=$(CURDIR)/bin/parley go test -tags chaos -timeout 6m ./test/chaos/world; fi
+	@if [ "$$(id -u)" -eq 0 ]; then $(MAKE) test-faults; fi
 	@go run ./test/chaos -short $(if $(SEED),-seed $(SEED)) $(ARGS)
 
-test-faults: ## Show that each fault of the chaos does what it says, and is healed
+test-faults: build ## Show that each fault of the chaos does what it says, and is healed (as root)
 	@sh build/need.sh go postgres strace nft
-	@go test -tags chaos -timeout 10m ./test/chaos/world
+	@PARLEY_TEST_BINARY=$(CURDIR)/bin/parley go test -tags chaos -timeout 10m ./test/chaos/world
 
 chaos: build ## Break real servers for long (DURATION=10m WORLD=postgres FAULTS=kill,cut SEED=n)
 	@sh build/need.sh go postgres strace nft
