@@ -45,16 +45,17 @@ func Dial(ctx context.Context, address, target string, bufferBytes int) (*Conn, 
 		return nil, err
 	}
 	c := &Conn{TCP: conn.(*net.TCPConn), in: bufio.NewReaderSize(conn, bufferBytes)}
-	if err := c.open(address, target); err != nil {
+	if err := c.open(ctx, address, target); err != nil {
 		_ = conn.Close() // It is of no use.
 		return nil, err
 	}
 	return c, nil
 }
 
-// open does the opening handshake of RFC 6455, section 4.1.
-func (c *Conn) open(address, target string) error {
-	if err := c.TCP.SetDeadline(time.Now().Add(openMax)); err != nil {
+// open does the opening handshake of RFC 6455, section 4.1, until ctx's deadline.
+func (c *Conn) open(ctx context.Context, address, target string) error {
+	deadline, _ := ctx.Deadline() // Dial gave it one.
+	if err := c.TCP.SetDeadline(deadline); err != nil {
 		return err
 	}
 	key := base64.StdEncoding.EncodeToString(make([]byte, 16))

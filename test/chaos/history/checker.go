@@ -8,7 +8,8 @@ import (
 // A Checker judges a record, line by line.
 type Checker struct {
 	report Report
-	n      int64 // the line being read
+	alike  map[string]int // violations, by what is said of them
+	n      int64          // the line being read
 	micros int64
 
 	operations    map[int64]*operation // those without an outcome
@@ -52,6 +53,7 @@ func NewChecker() *Checker {
 	return &Checker{
 		report: Report{Operations: map[string]map[Phase]int{}, Refusals: map[string]int{}, Events: map[string]int{}, Faults: map[string]int{},
 			Found: map[string]int{}},
+		alike:      map[string]int{},
 		operations: map[int64]*operation{}, conversations: map[string]*conversation{}, messages: map[string]*message{},
 		sends: map[string]*send{}, requests: map[request]*send{}, devices: map[string]*device{}, sessions: map[int64]*session{},
 		nodes: map[string]bool{}, slow: map[string]slowness{},
@@ -61,7 +63,7 @@ func NewChecker() *Checker {
 // violated notes a violation, the lines that show it, and this one.
 func (c *Checker) violated(kind string, lines []int64, format string, args ...any) {
 	c.report.Found[kind]++
-	if c.report.Found[kind] > violationsKept {
+	if c.alike[format]++; c.alike[format] > violationsKept {
 		return
 	}
 	v := Violation{Kind: kind, What: fmt.Sprintf(format, args...)}

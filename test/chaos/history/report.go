@@ -47,10 +47,10 @@ type Report struct {
 	SlowAcks       int                      `json:"slow_acks"`         // acknowledgements that had to take a time, as syncs were slow
 	SoonestSlowAck time.Duration            `json:"soonest_slow_ack_nanos"`
 	Found          map[string]int           `json:"found"`      // violations by kind, those that are not kept included
-	Violations     []Violation              `json:"violations"` // the first few of each kind
+	Violations     []Violation              `json:"violations"` // the first few of those that are alike
 }
 
-// violationsKept is how many of each kind a report tells of.
+// violationsKept is how many of those that are alike a report tells of.
 const violationsKept = 5
 
 // Check judges a record. open is called twice: to read it, and to find the lines that show violations.
