@@ -236,6 +236,20 @@ func (d *database) freezeStandby(context.Context, *rand.Rand, string) (func(cont
 	return func(context.Context) error { return signal(syscall.SIGCONT) }, signal(syscall.SIGSTOP)
 }
 
+// traceFaults harm the server's system calls. Its log is written by pwrite64.
+func (d *database) traceFaults() []Fault {
+	targets := []string{"postgres"}
+	return []Fault{
+		{Name: "sync-slow", About: "Each sync of PostgreSQL takes 300 ms more.", AckMin: slowSync, Last: slowSyncs, targets: targets,
+			inject: d.traced(harming(delayed, syncs...))},
+		{Name: "sync-error", About: "Each sync of PostgreSQL fails with an I/O error, which ends it; it is started again to heal.", Last: failures,
+			targets: targets, inject: d.traced(harming(ioFails, syncs...))},
+		{Name: "write-full", About: "PostgreSQL finds no room for its log, which ends it; it is started again to heal.", Last: fullnesses, targets: targets,
+			inject: d.traced(harming(roomless, "pwrite64", "pwritev"))},
+		{Name: "tables-full", About: "PostgreSQL has room for its log, and none for its tables.", Last: fullnesses, targets: targets, inject: d.fillTables},
+	}
+}
+
 // traced harms system calls of all processes of the primary until it is healed. It may end because of it, and is started then.
 func (d *database) traced(args []string) injection {
 	return func(ctx context.Context, _ *rand.Rand, _ string) (func(context.Context) error, error) {
@@ -248,4 +262,15 @@ func (d *database) traced(args []string) injection {
 			return d.heal(ctx)
 		}, nil
 	}
+}
+
+// fillTables has writes to the files of tables and indexes find no room. What is harmed is known by its name only once it exists.
+func (d *database) fillTables(ctx context.Context, r *rand.Rand, target string) (func(context.Context) error, error) {
+	var files []string
+	err := d.query(ctx, `SELECT array_agg(current_setting('data_directory') || '/' || pg_relation_filepath(oid)) FROM pg_class
+		WHERE relkind IN ('r', 'i') AND relnamespace = 'public'::regnamespace`, &files)
+	if err != nil {
+		return nil, err
+	}
+	return d.traced(append(harming(roomless, writes...), on(files...)...))(ctx, r, target)
 }

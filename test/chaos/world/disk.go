@@ -22,6 +22,13 @@ var (
 	fullnesses = []time.Duration{time.Second, 5 * time.Second}
 )
 
+// What is done to system calls, as strace(1) takes it.
+const (
+	delayed  = "delay_enter=300ms" // slowSync
+	ioFails  = "error=EIO"
+	roomless = "error=ENOSPC"
+)
+
 // The system calls that matter for durability, and those by which a database's files grow.
 var (
 	syncs  = []string{"fsync", "fdatasync"}
@@ -30,25 +37,18 @@ var (
 
 // traceFaults harm the system calls of who keeps the data: the node, or PostgreSQL.
 func (w *World) traceFaults() []Fault {
-	slow := Fault{Name: "sync-slow", About: "Each sync of the database takes 300 ms more.", AckMin: slowSync, Last: slowSyncs}
-	fail := Fault{Name: "sync-error", About: "Each sync of the database fails with an I/O error; it is restarted to heal.", Last: failures}
-	full := Fault{Name: "write-full", About: "Each write to the database's files finds no room.", Last: fullnesses}
-	faults := []*Fault{&slow, &fail, &full}
 	if w.postgres != nil {
-		slow.inject, fail.inject, full.inject = w.postgres.traced(harming("delay_enter=300ms", syncs...)),
-			w.postgres.traced(harming("error=EIO", syncs...)), w.postgres.traced(harming("error=ENOSPC", "pwrite64", "pwritev"))
-	} else {
-		slow.inject, fail.inject, full.inject = w.traced(harming("delay_enter=300ms", syncs...)), w.failSync, w.traced(harming("error=ENOSPC", writes...))
+		return w.postgres.traceFaults()
 	}
-	var all []Fault
-	for _, f := range faults {
-		f.targets = []string{"postgres"}
-		if w.postgres == nil {
-			f.targets = w.nodeNames()
-		}
-		all = append(all, *f)
+	nodes := w.nodeNames()
+	return []Fault{
+		{Name: "sync-slow", About: "Each sync of the database takes 300 ms more.", AckMin: slowSync, Last: slowSyncs, targets: nodes,
+			inject: w.traced(harming(delayed, syncs...))},
+		{Name: "sync-error", About: "Each sync of the database fails with an I/O error; the node is restarted to heal.", Last: failures, targets: nodes,
+			inject: w.failSync},
+		{Name: "write-full", About: "No write to the database's files finds room.", Last: fullnesses, targets: nodes,
+			inject: w.traced(harming(roomless, writes...))},
 	}
-	return all
 }
 
 // databaseFiles are those of SQLite in a node's data folder.
@@ -74,7 +74,7 @@ func (w *World) traced(args []string) injection {
 
 // failSync has the syncs of a node fail. What the kernel failed to write is known to nobody then, so the node is restarted.
 func (w *World) failSync(ctx context.Context, r *rand.Rand, target string) (func(context.Context) error, error) {
-	heal, err := w.traced(harming("error=EIO", syncs...))(ctx, r, target)
+	heal, err := w.traced(harming(ioFails, syncs...))(ctx, r, target)
 	if err != nil {
 		return nil, err
 	}

@@ -94,6 +94,38 @@ func TestFullDiskRefusesSends(t *testing.T) {
 	}
 }
 
+func TestTablesWithoutRoomRefuseSends(t *testing.T) {
+	w := start(t, Options{Kind: Postgres})
+	n, c := w.Nodes()[0], newClient(t, w)
+	postmaster, err := w.postgres.primary.PID()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.sends(t, n, ackMax)
+	heal := inject(t, w, "tables-full", 1)
+	// A page that has room takes some more.
+	const sendsMax = 500
+	refused := false
+	for i := 0; i < sendsMax && !refused; i++ {
+		status, answer, _ := c.send(t, n, 5*time.Second)
+		refused = status == http.StatusInsufficientStorage && strings.Contains(answer, `"storage_full"`)
+		if !refused && status != http.StatusCreated {
+			t.Fatalf("a send was answered %d %s, want %d, or %d storage_full", status, answer, http.StatusCreated, http.StatusInsufficientStorage)
+		}
+	}
+	if !refused {
+		t.Errorf("%d sends found room", sendsMax)
+	}
+	if got := c.history(t, n); got == 0 {
+		t.Error("the history cannot be read")
+	}
+	heal()
+	c.sends(t, n, ackMax)
+	if after, err := w.postgres.primary.PID(); err != nil || after != postmaster {
+		t.Errorf("the postmaster was %d and is %d, %v: it needed a restart", postmaster, after, err)
+	}
+}
+
 // PostgreSQL ends itself when it cannot write its log, and its nodes have to get over that.
 func TestFullDiskOfPostgres(t *testing.T) {
 	w := start(t, Options{Kind: Postgres})

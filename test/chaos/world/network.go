@@ -32,7 +32,7 @@ const (
 )
 
 var (
-	// cuts are shorter than any time-out, and longer than those of writes and heartbeats that a connection may survive.
+	// cuts are shorter than any time-out of the server, and longer than those of its statements and of its writes to a client.
 	cuts   = []time.Duration{2 * time.Second, 15 * time.Second}
 	resets = []time.Duration{200 * time.Millisecond, 2 * time.Second}
 	slows  = []time.Duration{5 * time.Second, 20 * time.Second}
