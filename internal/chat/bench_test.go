@@ -118,3 +118,36 @@ func BenchmarkReceipts(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkSync has a member of a thousand conversations catch up when fifty of them have got a message.
+func BenchmarkSync(b *testing.B) {
+	for _, dialect := range []sqldb.Dialect{sqldb.SQLite, sqldb.Postgres} {
+		b.Run(dialect.String(), func(b *testing.B) {
+			n := start(b, sqldbtest.Open(b, dialect), Options{})
+			var convs []Conversation
+			for range 1000 {
+				convs = append(convs, n.group(b, "ann", "bob", "cid"))
+			}
+			for i, cv := range convs {
+				for j := range 3 {
+					n.send(b, "bob", cv.ID, "Something that was said before.", fmt.Sprint(i, "/", j))
+				}
+			}
+			before, err := n.Sync(b.Context(), "ann", "", 0)
+			if err != nil {
+				b.Fatal(err)
+			}
+			for i := range 50 {
+				n.send(b, "bob", convs[i*20].ID, "Something new.", fmt.Sprint("new ", i))
+			}
+			reads := n.db.Stats().Reads
+			for b.Loop() {
+				page, err := n.Sync(b.Context(), "ann", before.Cursor, 0)
+				if err != nil || len(page.Changes) != 50 || page.HasMore {
+					b.Fatalf("%d changes, more: %v, %v", len(page.Changes), page.HasMore, err)
+				}
+			}
+			b.ReportMetric(float64(n.db.Stats().Reads-reads)/float64(b.N), "reads/op")
+		})
+	}
+}

@@ -166,7 +166,7 @@ func (c *Chat) Conversation(ctx context.Context, u id.User, conversationID strin
 			return err
 		}
 		cv.Role = m.Role
-		return c.addParticipants(ctx, tx, &cv)
+		return addParticipants(ctx, tx, &cv)
 	})
 	if err != nil {
 		return Conversation{}, fmt.Errorf("chat: conversation: %w", err)
@@ -189,7 +189,7 @@ func (c *Chat) Conversations(ctx context.Context, u id.User, after string, limit
 		}
 	}
 	err = c.db.Read(ctx, func(tx *sqldb.Tx) error {
-		if page, err = listConversations(ctx, tx, u, afterMillis, afterID, limit+1); err != nil {
+		if page, err = listConversations(ctx, tx, u, afterMillis, afterID); err != nil {
 			return err
 		}
 		if len(page) > limit {
@@ -198,11 +198,9 @@ func (c *Chat) Conversations(ctx context.Context, u id.User, after string, limit
 			next = strconv.FormatInt(int64(last.activity()), 10) + "." + string(last.ID)
 		}
 		for i := range page {
-			if err := c.addParticipants(ctx, tx, &page[i]); err != nil {
-				return err
-			}
+			queueParticipants(tx, &page[i], page[i].ID)
 		}
-		return nil
+		return tx.Flush(ctx)
 	})
 	if err != nil {
 		return nil, "", fmt.Errorf("chat: conversations: %w", err)
@@ -243,17 +241,10 @@ func (c *Chat) Members(ctx context.Context, u id.User, conversationID, after str
 }
 
 // addParticipants fills in the members that a row names.
-func (c *Chat) addParticipants(ctx context.Context, tx *sqldb.Tx, cv *Conversation) error {
-	members, err := firstMembers(ctx, tx, cv.ID, rowMembersMax)
-	if err != nil {
-		return err
-	}
-	cv.ParticipantIDs, cv.AdminIDs = make([]id.User, 0, len(members)), []id.User{}
-	for _, m := range members {
-		cv.ParticipantIDs = append(cv.ParticipantIDs, m.UserID)
-		if m.Role.may(manageMembers) {
-			cv.AdminIDs = append(cv.AdminIDs, m.UserID)
-		}
+func addParticipants(ctx context.Context, tx *sqldb.Tx, cv *Conversation) error {
+	queueParticipants(tx, cv, cv.ID)
+	if err := tx.Flush(ctx); err != nil {
+		return fmt.Errorf("add participants: %w", err)
 	}
 	return nil
 }
@@ -265,7 +256,7 @@ func RowForMember(row json.RawMessage, r Role) json.RawMessage {
 
 // conversationRow is the row as every member may see it; it fills in cv's members.
 func (c *Chat) conversationRow(ctx context.Context, tx *sqldb.Tx, cv *Conversation) (json.RawMessage, error) {
-	if err := c.addParticipants(ctx, tx, cv); err != nil {
+	if err := addParticipants(ctx, tx, cv); err != nil {
 		return nil, err
 	}
 	row := *cv

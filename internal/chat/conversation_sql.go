@@ -1,9 +1,11 @@
 package chat
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	"parley/internal/id"
 	"parley/internal/sqldb"
@@ -34,17 +36,20 @@ func scanMember(rows sqldb.Row) (Member, error) {
 	return m, rows.Scan(m.scan()...)
 }
 
-// loadConversation is served by the primary keys. Errors: errNotFound, the same by the same path whether
-// there is no such conversation or u is no member of it.
+// selectConversation is served by the primary keys.
+const selectConversation = `SELECT ` + conversationColumns + `, ` + memberColumns + `
+	FROM conversations c JOIN members m ON m.bucket = c.bucket AND m.conversation_id = c.id
+	WHERE c.bucket = $1 AND c.id = $2 AND m.user_id = $3 AND m.active`
+
+// loadConversation returns a conversation and the membership of u in it. Errors: errNotFound, the same by the same path
+// whether there is no such conversation or u is no member of it.
 func loadConversation(ctx context.Context, tx *sqldb.Tx, cid id.Conversation, u id.User) (cv Conversation, m Member, err error) {
 	found := false
 	err = tx.Each(ctx, func(rows sqldb.Row) error {
 		found = true
 		cv, err = scanConversation(rows, m.scan()...)
 		return err
-	}, `SELECT `+conversationColumns+`, `+memberColumns+`
-		FROM conversations c JOIN members m ON m.bucket = c.bucket AND m.conversation_id = c.id
-		WHERE c.bucket = $1 AND c.id = $2 AND m.user_id = $3 AND m.active`, int64(cid.Bucket()), string(cid), string(u))
+	}, selectConversation, int64(cid.Bucket()), string(cid), string(u))
 	if err != nil {
 		return cv, m, fmt.Errorf("load conversation: %w", err)
 	}
@@ -52,6 +57,17 @@ func loadConversation(ctx context.Context, tx *sqldb.Tx, cid id.Conversation, u 
 		return cv, m, errNotFound
 	}
 	return cv, m, nil
+}
+
+// queueConversation has a conversation read as its member u sees it, with the members that its row names; cv and m are
+// filled in by the next flush.
+func queueConversation(tx *sqldb.Tx, cid id.Conversation, u id.User, cv *Conversation, m *Member) {
+	tx.QueueEach(func(row sqldb.Row) (err error) {
+		*cv, err = scanConversation(row, m.scan()...)
+		cv.Role, cv.ParticipantIDs, cv.AdminIDs = m.Role, []id.User{}, []id.User{}
+		return err
+	}, selectConversation, int64(cid.Bucket()), string(cid), string(u))
+	queueParticipants(tx, cv, cid)
 }
 
 // loadMember is served by the primary key; a Member without Active when there is none.
@@ -81,11 +97,25 @@ func loadMembers(ctx context.Context, tx *sqldb.Tx, cid id.Conversation, users [
 	return found, nil
 }
 
-// firstMembers are the first who joined; it reads all members of the conversation only when there are
-// more than limit rows of it, and is then bounded by a sort of limit.
-func firstMembers(ctx context.Context, tx *sqldb.Tx, cid id.Conversation, limit int) ([]Member, error) {
-	return selectMemberPage(ctx, tx, `SELECT `+memberColumns+` FROM members m WHERE m.bucket = $1 AND m.conversation_id = $2 AND m.active
-		ORDER BY m.joined_pos, m.user_id LIMIT $3`, int64(cid.Bucket()), string(cid), limit)
+// selectFirst are the first who joined, by the index members_joined, whose condition on the role keeps it from being taken
+// for anything else.
+const selectFirst = `SELECT m.user_id, m.role FROM members m WHERE m.bucket = $1 AND m.conversation_id = $2 AND m.active AND m.role <> ''
+	ORDER BY m.joined_pos, m.user_id LIMIT $3`
+
+// queueParticipants has the members read that a conversation's row names; the next flush fills them in.
+func queueParticipants(tx *sqldb.Tx, cv *Conversation, cid id.Conversation) {
+	cv.ParticipantIDs, cv.AdminIDs = []id.User{}, []id.User{}
+	scan := func(row sqldb.Row) error {
+		var u id.User
+		var r Role
+		err := row.Scan(&u, &r)
+		cv.ParticipantIDs = append(cv.ParticipantIDs, u)
+		if r.may(manageMembers) {
+			cv.AdminIDs = append(cv.AdminIDs, u)
+		}
+		return err
+	}
+	tx.QueueEach(scan, selectFirst, int64(cid.Bucket()), string(cid), rowMembersMax)
 }
 
 // listMembers is served by the primary key.
@@ -127,34 +157,48 @@ func findPair(ctx context.Context, tx *sqldb.Tx, b id.Bucket, pair string, u id.
 	if cv, _, err = loadConversation(ctx, tx, cid, u); err != nil {
 		return cv, false, err
 	}
-	members, err := firstMembers(ctx, tx, cid, 2)
-	for _, m := range members {
-		cv.ParticipantIDs = append(cv.ParticipantIDs, m.UserID)
-	}
-	cv.AdminIDs = []id.User{}
-	return cv, true, err
+	queueParticipants(tx, &cv, cid)
+	return cv, true, tx.Flush(ctx)
 }
 
-// listConversations reads the caller's memberships (by the primary key of user_conversations), finds
-// each conversation by its own, and sorts them: bounded by the number of the caller's conversations.
-func listConversations(ctx context.Context, tx *sqldb.Tx, u id.User, afterMillis int64, after id.Conversation, limit int) ([]Conversation, error) {
+// Of the places given, those that were active before a time, the latest first: by the primary keys.
+var selectActive = sqldb.NewMulti(`SELECT `+conversationColumns+`, m.role FROM {rows} AS v CROSS JOIN members m CROSS JOIN conversations c
+	WHERE m.bucket = v.column1 AND m.conversation_id = v.column2 AND m.user_id = v.column3 AND m.active
+	AND c.bucket = v.column1 AND c.id = v.column2
+	AND (COALESCE(c.last_message_ms, c.created_ms) < v.column4 OR (COALESCE(c.last_message_ms, c.created_ms) = v.column4 AND c.id < v.column5))
+	ORDER BY COALESCE(c.last_message_ms, c.created_ms) DESC, c.id DESC LIMIT 101`,
+	"BIGINT", "TEXT", "TEXT", "BIGINT", "TEXT")
+
+// conversationsMax is how many conversations a page of the list has at the most; selectActive reads one more.
+const conversationsMax = 100
+
+// listConversations reads where the caller has memberships, and then the activity of each conversation by its bucket:
+// bounded by the number of the caller's conversations. At most conversationsMax + 1 are returned.
+func listConversations(ctx context.Context, tx *sqldb.Tx, u id.User, beforeMillis int64, before id.Conversation) ([]Conversation, error) {
+	places, err := placesOf(ctx, tx, u)
+	if err != nil {
+		return nil, err
+	}
+	rows := make([][]any, len(places))
+	for i, cid := range places {
+		rows[i] = []any{int64(cid.Bucket()), string(cid), string(u), beforeMillis, string(before)}
+	}
 	page := []Conversation{}
-	err := tx.Each(ctx, func(rows sqldb.Row) error {
+	err = tx.EachMulti(ctx, func(row sqldb.Row) error {
 		var role Role
-		cv, err := scanConversation(rows, &role)
+		cv, err := scanConversation(row, &role)
 		cv.Role = role
 		page = append(page, cv)
 		return err
-	}, `SELECT `+conversationColumns+`, m.role FROM user_conversations uc
-		JOIN members m ON m.bucket = uc.bucket AND m.conversation_id = uc.conversation_id AND m.user_id = uc.user_id
-		JOIN conversations c ON c.bucket = uc.bucket AND c.id = uc.conversation_id
-		WHERE uc.user_id = $1 AND m.active
-		AND (COALESCE(c.last_message_ms, c.created_ms) < $2 OR (COALESCE(c.last_message_ms, c.created_ms) = $2 AND c.id < $3))
-		ORDER BY COALESCE(c.last_message_ms, c.created_ms) DESC, c.id DESC LIMIT $4`, string(u), afterMillis, string(after), limit)
+	}, selectActive, rows)
 	if err != nil {
 		return nil, fmt.Errorf("list conversations: %w", err)
 	}
-	return page, nil
+	// A long list is read in parts, each of them in order.
+	slices.SortFunc(page, func(a, b Conversation) int {
+		return cmp.Or(cmp.Compare(b.activity(), a.activity()), cmp.Compare(b.ID, a.ID))
+	})
+	return page[:min(len(page), conversationsMax+1)], nil
 }
 
 func insertConversation(ctx context.Context, l *logTx, cv *Conversation, pair string) error {

@@ -169,7 +169,7 @@ func (c *Chat) changeMembers(ctx context.Context, by id.User, conversationID str
 		if err := f(l, &cv, actor); err != nil {
 			return err
 		}
-		return c.addParticipants(ctx, l.Tx, &cv)
+		return addParticipants(ctx, l.Tx, &cv)
 	})
 	if err != nil {
 		return Conversation{}, fmt.Errorf("chat: change members: %w", err)

@@ -57,6 +57,18 @@ func (m Message) seenBy(u id.User, role Role) Message {
 	return m
 }
 
+// bytes is about how much memory the message takes.
+func (m *Message) bytes() int {
+	const rest = 512
+	n := rest + len(m.Metadata)
+	for _, text := range []*string{m.Content, m.EncryptedContent} {
+		if text != nil {
+			n += len(*text)
+		}
+	}
+	return n
+}
+
 // row is the message as every member may see it.
 func (m Message) row() json.RawMessage {
 	m.ClientMessageID, m.IsFlagged = "", false

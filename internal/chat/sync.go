@@ -27,6 +27,7 @@ type Membership struct {
 	Conversation id.Conversation
 	Member       Member
 
+	lastSeq    int64 // of the conversation's last message
 	changedPos int64 // of the conversation's settings
 	lastPos    int64 // of anything in it
 }
@@ -35,7 +36,10 @@ type Membership struct {
 // conversations he was ever in.
 func (c *Chat) Memberships(ctx context.Context, u id.User) (ms []Membership, err error) {
 	err = c.db.Read(ctx, func(tx *sqldb.Tx) error {
-		ms, err = listMemberships(ctx, tx, u)
+		places, err := placesOf(ctx, tx, u)
+		if err == nil {
+			ms, err = listMemberships(ctx, tx, u, places, nil)
+		}
 		return err
 	})
 	if err != nil {
@@ -73,112 +77,182 @@ func (c *Chat) catchUp(ctx context.Context, tx *sqldb.Tx, u id.User, cursor stri
 	if reset {
 		return Catchup{Next: to, Reset: true}, nil
 	}
-	// The memberships are read no earlier than to: one that ended by then is known to have ended.
-	ms, err := listMemberships(ctx, tx, u)
+	places, err := placesOf(ctx, tx, u)
 	if err != nil {
 		return Catchup{}, err
 	}
-	return c.pages(ctx, tx, u, ms, from, to, limit)
+	places = slices.DeleteFunc(places, func(cid id.Conversation) bool { return from[cid.Bucket()] >= to[cid.Bucket()] })
+	// The memberships are read no earlier than to: one that ended by then is known to have ended.
+	ms, err := listMemberships(ctx, tx, u, places, from)
+	if err != nil {
+		return Catchup{}, err
+	}
+	out, err := c.pages(ctx, tx, u, ms, from, to, limit)
+	if err == nil && !out.More {
+		for _, cid := range places { // in whose buckets nothing more concerns u
+			out.Next[cid.Bucket()] = to[cid.Bucket()]
+		}
+	}
+	return out, err
 }
 
-// pages reads bucket after bucket until limit entries are there.
+const (
+	// streamsAtOnce is how many conversations are read together: on PostgreSQL one round trip.
+	streamsAtOnce = 16
+	// pageBytesMax bounds the messages of a page, but for one of each conversation that is read together.
+	pageBytesMax = 1 << 20
+)
+
+// pages reads bucket after bucket until limit entries, or pageBytesMax, are there.
 func (c *Chat) pages(ctx context.Context, tx *sqldb.Tx, u id.User, ms []Membership, from, to Positions, limit int) (Catchup, error) {
 	out := Catchup{Next: maps.Clone(from)}
 	if out.Next == nil {
 		out.Next = Positions{}
 	}
+	budget := pageBytesMax
 	for len(ms) > 0 {
-		b := ms[0].Conversation.Bucket()
-		end := slices.IndexFunc(ms, func(m Membership) bool { return m.Conversation.Bucket() != b })
-		if end < 0 {
-			end = len(ms)
-		}
-		mine := ms[:end]
-		ms = ms[end:]
-		n, m := from[b], to[b]
-		if n >= m {
-			continue
-		}
-		if limit-len(out.Entries) <= 0 {
+		if len(out.Entries) >= limit || budget <= 0 {
 			out.More = true
-			continue
+			break
 		}
-		streams, err := c.streams(ctx, tx, u, mine, n, m, limit-len(out.Entries))
-		if err != nil {
-			return out, err
+		// Whole buckets, as many as are read together.
+		end := min(len(ms), streamsAtOnce)
+		for end < len(ms) && ms[end].Conversation.Bucket() == ms[end-1].Conversation.Bucket() {
+			end++
 		}
-		page, upTo := mergePage(streams, m, limit-len(out.Entries))
-		out.Entries = append(out.Entries, page...)
-		out.Next[b] = upTo
-		out.More = out.More || upTo < m
+		reads := make([]*reading, 0, end)
+		for i := range ms[:end] {
+			b := ms[i].Conversation.Bucket()
+			r := &reading{user: u, of: &ms[i], n: from[b], m: to[b], limit: limit - len(out.Entries), budget: &budget}
+			r.queue(tx)
+			reads = append(reads, r)
+		}
+		ms = ms[end:]
+		if err := tx.Flush(ctx); err != nil {
+			return out, fmt.Errorf("read pages: %w", err)
+		}
+		for len(reads) > 0 {
+			b := reads[0].of.Conversation.Bucket()
+			if len(out.Entries) >= limit {
+				out.More = true
+				break
+			}
+			var streams []stream
+			for len(reads) > 0 && reads[0].of.Conversation.Bucket() == b {
+				streams = append(streams, reads[0].streams()...)
+				reads = reads[1:]
+			}
+			page, upTo := mergePage(streams, to[b], limit-len(out.Entries))
+			out.Entries = append(out.Entries, page...)
+			out.Next[b] = upTo
+			out.More = out.More || upTo < to[b]
+		}
 	}
 	return out, nil
 }
 
-// streams reads what the conversations of one bucket have in (n, m], each stream up to limit entries.
-func (c *Chat) streams(ctx context.Context, tx *sqldb.Tx, u id.User, mine []Membership, n, m int64, limit int) ([]stream, error) {
-	var streams []stream
-	for _, ms := range mine {
-		itself := func(kind EntryKind, pos int64) (Entry, error) {
-			cv, member, err := loadConversation(ctx, tx, ms.Conversation, u)
-			if err == nil {
-				err = c.addParticipants(ctx, tx, &cv)
-			}
-			cv.Role = member.Role
-			return Entry{Kind: kind, Pos: pos, Conversation: &cv, Member: &member, conversation: ms.Conversation}, err
-		}
-		base := n
-		switch {
-		case !ms.Member.Active:
-			if pos := ms.Member.ChangedPos; pos > n && pos <= m {
-				streams = append(streams, stream{entries: []Entry{{Kind: EntryRemoved, Pos: pos, conversation: ms.Conversation, Member: &ms.Member}}})
-			}
-			continue
-		case ms.Member.joinedPos > m:
-			continue // it comes later, as joined
-		case ms.Member.joinedPos > n:
-			base = ms.Member.joinedPos
-			e, err := itself(EntryJoined, base)
-			if err != nil {
-				return nil, err
-			}
-			page, err := selectNewest(ctx, tx, ms.Conversation, base, newestPage)
-			if err != nil {
-				return nil, err
-			}
-			joined := stream{entries: []Entry{e}}
-			for i := range page {
-				seen := page[i].seenBy(u, ms.Member.Role)
-				joined.entries = append(joined.entries, Entry{Kind: EntryMessageNew, Pos: base, Message: &seen, conversation: ms.Conversation})
-			}
-			streams = append(streams, joined)
-		}
-		if ms.changedPos > base && ms.changedPos <= m {
-			e, err := itself(EntryConversation, ms.changedPos)
-			if err != nil {
-				return nil, err
-			}
-			streams = append(streams, stream{entries: []Entry{e}})
-		}
-		if ms.lastPos <= base {
-			continue
-		}
-		for _, query := range []string{selectMade, selectChanged} {
-			rows, err := selectMessagePage(ctx, tx, query, ms.Conversation, base, m, limit+1)
-			if err != nil {
-				return nil, err
-			}
-			s := stream{cut: len(rows) > limit}
-			for i := range rows[:min(len(rows), limit)] {
-				seen := rows[i].seenBy(u, ms.Member.Role)
-				if e, ok := messageEntry(&seen, base, m); ok {
-					s.entries = append(s.entries, e)
-				}
-			}
-			streams = append(streams, s)
-		}
+// reading is what one conversation has in (n, m] of its bucket's log for a member, on its way from the database.
+type reading struct {
+	user   id.User
+	of     *Membership
+	n, m   int64
+	limit  int  // entries of each stream
+	budget *int // bytes that all readings of the page may still take
+
+	conversation Conversation // if it is shown itself
+	member       Member
+	newest       []Message // of one that was joined, the newest first
+	made         messageRun
+	changed      messageRun
+}
+
+// messageRun are messages in the order of a stream; cut says that there are more.
+type messageRun struct {
+	messages []Message
+	cut      bool
+}
+
+// base is the position behind which the conversation is shown as to every member: that of the joining, if that lies in
+// the page, or where the page begins.
+func (r *reading) base() int64 {
+	if p := r.of.Member.joinedPos; p > r.n {
+		return p
 	}
-	return streams, nil
+	return r.n
+}
+
+// queue asks for what has to be read.
+func (r *reading) queue(tx *sqldb.Tx) {
+	base, bucket, cid := r.base(), int64(r.of.Conversation.Bucket()), string(r.of.Conversation)
+	if !r.of.Member.Active || r.of.Member.joinedPos > r.m { // it has ended, or comes later, as joined
+		return
+	}
+	if base > r.n || r.of.changedPos > base && r.of.changedPos <= r.m {
+		queueConversation(tx, r.of.Conversation, r.user, &r.conversation, &r.member)
+	}
+	if base > r.n {
+		tx.QueueEach(func(row sqldb.Row) error {
+			m, err := scanMessage(row)
+			r.newest = append(r.newest, m)
+			return err
+		}, selectNewest, bucket, cid, base, newestPage)
+	}
+	if r.of.lastPos > base {
+		tx.QueueEach(r.made.scan(r), selectMade, bucket, cid, base, r.m, r.limit+1, r.of.firstBehind(base))
+		tx.QueueEach(r.changed.scan(r), selectChanged, bucket, cid, base, r.m, r.limit+1)
+	}
+}
+
+// scan takes messages until there are as many, or as large ones, as the page may hold.
+func (run *messageRun) scan(r *reading) func(sqldb.Row) error {
+	return func(row sqldb.Row) error {
+		if run.cut = run.cut || len(run.messages) == r.limit || len(run.messages) > 0 && *r.budget <= 0; run.cut {
+			return nil
+		}
+		m, err := scanMessage(row)
+		run.messages = append(run.messages, m)
+		*r.budget -= m.bytes()
+		return err
+	}
+}
+
+// streams are what was read, in the order of the log.
+func (r *reading) streams() (all []stream) {
+	ms, base := r.of, r.base()
+	switch {
+	case !ms.Member.Active:
+		if pos := ms.Member.ChangedPos; pos > r.n && pos <= r.m {
+			all = append(all, stream{entries: []Entry{{Kind: EntryRemoved, Pos: pos, conversation: ms.Conversation, Member: &ms.Member}}})
+		}
+		return all
+	case ms.Member.joinedPos > r.m:
+		return nil
+	case base > r.n:
+		joined := stream{entries: []Entry{r.itself(EntryJoined, base)}}
+		for i := range slices.Backward(r.newest) {
+			seen := r.newest[i].seenBy(r.user, ms.Member.Role)
+			joined.entries = append(joined.entries, Entry{Kind: EntryMessageNew, Pos: base, Message: &seen, conversation: ms.Conversation})
+		}
+		all = append(all, joined)
+	}
+	if ms.changedPos > base && ms.changedPos <= r.m {
+		all = append(all, stream{entries: []Entry{r.itself(EntryConversation, ms.changedPos)}})
+	}
+	for _, run := range []messageRun{r.made, r.changed} {
+		s := stream{cut: run.cut}
+		for i := range run.messages {
+			seen := run.messages[i].seenBy(r.user, ms.Member.Role)
+			if e, ok := messageEntry(&seen, base, r.m); ok {
+				s.entries = append(s.entries, e)
+			}
+		}
+		all = append(all, s)
+	}
+	return all
+}
+
+func (r *reading) itself(kind EntryKind, pos int64) Entry {
+	return Entry{Kind: kind, Pos: pos, Conversation: &r.conversation, Member: &r.member, conversation: r.of.Conversation}
 }
 
 // SyncPage is the answer to sync.
@@ -217,14 +291,10 @@ func (c *Chat) Sync(ctx context.Context, u id.User, cursor string, limit int) (S
 	page := SyncPage{Changes: []SyncChange{}}
 	tag := c.runs.current()
 	var got Catchup
-	var ms []Membership
 	err := c.db.Read(ctx, func(tx *sqldb.Tx) error {
 		// All that is read here is of one moment.
 		to, err := selectHeads(ctx, tx)
 		if err != nil {
-			return err
-		}
-		if ms, err = listMemberships(ctx, tx, u); err != nil {
 			return err
 		}
 		if cursor != "" {
@@ -233,11 +303,13 @@ func (c *Chat) Sync(ctx context.Context, u id.User, cursor string, limit int) (S
 			}
 		}
 		if cursor == "" || got.Reset {
+			places, err := placesOf(ctx, tx, u)
+			if err != nil {
+				return err
+			}
 			got.Next = Positions{}
-			for _, m := range ms {
-				if b := m.Conversation.Bucket(); m.Member.Active {
-					got.Next[b] = to[b]
-				}
+			for _, cid := range places {
+				got.Next[cid.Bucket()] = to[cid.Bucket()]
 			}
 		}
 		return nil
@@ -306,7 +378,7 @@ func (c *Chat) readLog(ctx context.Context, b id.Bucket, n, most int64) (Commit,
 
 // readMemberships reads the conversations made, and the memberships begun and ended, in (n, m] of a bucket.
 func (c *Chat) readMemberships(ctx context.Context, tx *sqldb.Tx, b id.Bucket, n, m int64) ([]Change, error) {
-	conversations, err := selectMoved(ctx, tx, b, n)
+	conversations, err := selectSettled(ctx, tx, b, n)
 	if err != nil {
 		return nil, err
 	}

@@ -239,6 +239,11 @@ func (tx *Tx) QueueExec(query string, args ...any) {
 	tx.queue = append(tx.queue, statement{text: query, args: args})
 }
 
+// QueueEach has a statement run later, as told at Tx, and scan called for each row of its answer.
+func (tx *Tx) QueueEach(scan func(Row) error, query string, args ...any) {
+	tx.queue = append(tx.queue, statement{text: query, args: args, scan: scan})
+}
+
 // Flush runs what is queued.
 func (tx *Tx) Flush(ctx context.Context) error {
 	if len(tx.queue) == 0 {

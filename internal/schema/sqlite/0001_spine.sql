@@ -71,6 +71,9 @@ CREATE TABLE members (
     PRIMARY KEY (bucket, conversation_id, user_id)
 );
 
+-- The first members of a conversation, which its row names.
+CREATE INDEX members_joined ON members (bucket, conversation_id, joined_pos, user_id) WHERE active AND role <> '';
+
 -- Which conversations a user has a row in members for; written with it. Keyed by user: it is the one
 -- table here that does not live with its bucket.
 CREATE TABLE user_conversations (
