@@ -16,6 +16,19 @@ import (
 // that is not there is known up to nothing.
 type Positions map[id.Bucket]int64
 
+// Beyond are those positions of p that lie beyond q's; nil: none does.
+func (p Positions) Beyond(q Positions) (beyond Positions) {
+	for b, pos := range p {
+		if pos > q[b] {
+			if beyond == nil {
+				beyond = Positions{}
+			}
+			beyond[b] = pos
+		}
+	}
+	return beyond
+}
+
 const (
 	cursorVersion = 2
 	// epochVersion are cursors with the database's epoch, which a restored backup has as well. They are understood, and no more.

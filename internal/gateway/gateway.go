@@ -361,7 +361,7 @@ func (g *Gateway) authenticate(ctx context.Context, s *session, e *socketio.Even
 		return
 	default:
 		told := g.hub.complete()
-		a := authenticated{u.id, g.cursorOf(u)}
+		a := authenticated{u.id, g.cursorOf(s)}
 		g.ack(e, a)
 		g.emitPlace(s, "authenticated", a, a.Cursor, told)
 		return
@@ -393,15 +393,27 @@ func (s *session) takeEarly() []*socketio.Event {
 	return events
 }
 
-// cursorOf is the place up to which all sessions of a user have been sent everything.
-func (g *Gateway) cursorOf(u *user) string { return g.parts.Chat.Cursor(g.positionsOf(u)) }
+// cursorOf is the place up to which a session that has signed in has been sent everything.
+func (g *Gateway) cursorOf(s *session) string { return g.parts.Chat.Cursor(g.placeOf(s)) }
 
-func (g *Gateway) positionsOf(u *user) chat.Positions {
+func (g *Gateway) placeOf(s *session) chat.Positions {
 	at := chat.Positions{}
+	s.mu.Lock()
+	u := s.user
+	s.mu.Unlock()
 	u.mu.Lock()
-	defer u.mu.Unlock()
 	for _, b := range u.buckets {
 		at[b] = g.parts.Chat.Feed.Applied(b)
+	}
+	u.mu.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for b, pos := range s.floor {
+		if pos <= at[b] {
+			delete(s.floor, b)
+		} else {
+			at[b] = pos
+		}
 	}
 	return at
 }

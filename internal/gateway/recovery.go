@@ -116,7 +116,7 @@ func (g *Gateway) leave(s *session) *leftSession {
 	if u == nil {
 		return nil
 	}
-	at := g.positionsOf(u) // before the trail ends: what is sent meanwhile is on it
+	at := g.placeOf(s) // before the trail ends: what is sent meanwhile is on it
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.phase != live {

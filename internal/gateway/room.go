@@ -238,6 +238,7 @@ func (h *hub) find(name id.User, c id.Conversation, pos int64) *user {
 // apply brings a commit to the sessions whom it concerns; on the lane of its bucket.
 func (h *hub) apply(c chat.Commit) {
 	told := h.complete()
+	h.leaveReturning(c)
 	for i := range c.Changes {
 		ch := &c.Changes[i]
 		r := h.rooms[c.Bucket][ch.Conversation]
@@ -280,6 +281,23 @@ func (h *hub) apply(c chat.Commit) {
 				u.deliver(to.event(packetFor("conversation-removed", conversationRemoved{ch.Conversation, ch.Pos}, to.offset...)))
 			}
 			h.rooms[c.Bucket][ch.Conversation].tellMembers("member-removed", to)
+		}
+	}
+}
+
+// leaveReturning takes out of their rooms those whom the commit adds. One who is still in his room was removed before,
+// and that was never told: a log that is read from SQL shows memberships in their latest state. Nothing of what stands
+// before his return is for him.
+func (h *hub) leaveReturning(c chat.Commit) {
+	for i := range c.Changes {
+		ch := &c.Changes[i]
+		if ch.Kind != chat.MemberAdded || h.rooms[c.Bucket][ch.Conversation] == nil {
+			continue
+		}
+		for _, m := range ch.Members {
+			if u := h.find(m.UserID, ch.Conversation, ch.Pos); u != nil {
+				h.leave(c.Bucket, ch.Conversation, u)
+			}
 		}
 	}
 }

@@ -246,3 +246,57 @@ func TestJoin(t *testing.T) {
 		}
 	})
 }
+
+// TestReturning has a removal and the return read from SQL as one page, which shows the return alone: he is told nothing
+// that stands before it, and conversation-added before all else.
+func TestReturning(t *testing.T) {
+	w := newWorld()
+	c := w.convs[0]
+	b := c.Bucket()
+	names := map[id.User]*[]int64{}
+	for _, name := range []id.User{"ann", "bob"} {
+		got := &[]int64{}
+		names[name] = got
+		s := &session{phase: live, out: sinkFunc(func(e event) { *got = append(*got, e.pos) })}
+		s.user = w.h.attach(name, s, 0)
+		w.h.enter(b, c, s.user)
+	}
+	message := func(pos int64) chat.Change {
+		return chat.Change{Kind: chat.MessageNew, Pos: pos, Conversation: c, Message: &chat.MessageRef{SenderID: "ann"}, Row: []byte(`{"x":1}`)}
+	}
+	w.h.apply(chat.Commit{Bucket: b, Prev: 9, Pos: 13, Changes: []chat.Change{
+		message(11), // bob had been removed at 10
+		{Kind: chat.MemberAdded, Pos: 12, Conversation: c, Members: []chat.Member{{UserID: "bob", Role: chat.Ordinary, Active: true}}, Row: []byte(`{"x":1}`)},
+		message(13),
+	}})
+	if got, want := fmt.Sprint(*names["bob"]), "[12 13]"; got != want {
+		t.Errorf("bob, who came back, was told positions %s, want %s", got, want)
+	}
+	if got, want := fmt.Sprint(*names["ann"]), "[11 12 13]"; got != want {
+		t.Errorf("ann was told positions %s, want %s", got, want)
+	}
+}
+
+// TestFloor has a session come from a node that was ahead of this one: what its cursor covers is not told again.
+func TestFloor(t *testing.T) {
+	var got []int64
+	s := &session{phase: live, floor: chat.Positions{3: 5}, out: sinkFunc(func(e event) { got = append(got, e.pos) })}
+	for _, e := range []event{{bucket: 3, pos: 4}, {bucket: 7, pos: 1}, {bucket: 3, pos: 5}, {bucket: 3, pos: 6}} {
+		e.durable, e.packet = true, packetFor("x", struct{}{})
+		s.deliver(e)
+	}
+	if !slices.Equal(got, []int64{1, 6}) {
+		t.Errorf("told positions %v, want 1 and 6", got)
+	}
+}
+
+type sinkFunc func(event)
+
+func (f sinkFunc) take(e event) error {
+	f(e)
+	return nil
+}
+
+func (f sinkFunc) Sent() (sent, confirmed uint64) { return 0, 0 }
+
+func (f sinkFunc) Ping() {}

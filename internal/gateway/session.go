@@ -61,7 +61,10 @@ type session struct {
 	trail    trail
 	held     *held             // while joining; nil if nothing is
 	off      []id.Conversation // leave-conversation switched them off
-	idle     chan struct{}     // somebody waits for sending to fall
+	// floor are positions that the client's cursor covers and this node's Feed had not reached when the client came from
+	// a node that was ahead: what lies at or below them it has got.
+	floor chat.Positions
+	idle  chan struct{} // somebody waits for sending to fall
 }
 
 // early is what is kept of a client until it signs in.
@@ -100,7 +103,7 @@ func (s *session) deliver(e event) {
 
 // send passes an event on, unless its conversation is switched off; s.mu is held.
 func (s *session) send(e event) {
-	if len(s.off) > 0 && slices.Contains(s.off, e.conv) {
+	if len(s.off) > 0 && slices.Contains(s.off, e.conv) || len(s.floor) > 0 && e.durable && e.pos <= s.floor[e.bucket] {
 		return
 	}
 	s.sendMarked(e)
@@ -229,6 +232,11 @@ func (g *Gateway) replay(ctx context.Context, s *session, resume resumption, to 
 		if missed = unread(err, to); !missed.Reset {
 			g.parts.Log.Error("what a client missed could not be read", "user", s.user.id, "err", err)
 		}
+	}
+	if !missed.Reset {
+		s.mu.Lock()
+		s.floor = missed.Next.Beyond(to)
+		s.mu.Unlock()
 	}
 	events, bytes := g.replayed(s.user.id, missed.Entries, resume.told)
 	switch {

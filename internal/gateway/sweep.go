@@ -46,7 +46,7 @@ func (g *Gateway) sweep(s *session, now time.Time) {
 		}
 	}()
 	s.mu.Lock()
-	phase, user := s.phase, s.user
+	phase := s.phase
 	left := time.Unix(s.expires, 0).Sub(now)
 	warn := phase == live && s.expires > 0 && left <= tokenWarning && !s.warned
 	if warn {
@@ -71,7 +71,7 @@ func (g *Gateway) sweep(s *session, now time.Time) {
 		s.emit("token-expiring", tokenExpiring{max(left.Milliseconds(), 0)})
 	}
 	if tell {
-		told, cursor := g.hub.complete(), g.cursorOf(user)
+		told, cursor := g.hub.complete(), g.cursorOf(s)
 		g.emitPlace(s, "cursor", cursorEvent{Cursor: cursor}, cursor, told)
 	}
 }
