@@ -18,7 +18,7 @@ import (
 )
 
 // commitTimeout bounds one transaction of sends.
-const commitTimeout = 10 * time.Second
+const commitTimeout = 5 * time.Second
 
 // Options are chat's bounds and policies. A zero bound takes its default.
 type Options struct {

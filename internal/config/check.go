@@ -110,6 +110,7 @@ func (s *Serve) checkLimits() (err error) {
 	}
 	duration("gateway-recovery-time", g.RecoveryTime, 0)
 	duration("chat-poll-interval", c.PollInterval, 10*time.Millisecond)
+	duration("chat-queue-time", c.QueueTimeMax, 100*time.Millisecond)
 	duration("gateway-attachment-timeout", g.AttachmentTimeout, time.Second)
 	number("gateway-connections", g.ConnsMax, 0, 1<<24)
 	number("gateway-address-connections", g.AddressConnsMax, 0, 1<<24)

@@ -90,7 +90,7 @@ func TestDefaults(t *testing.T) {
 			FragmentsMax: 1024, PayloadPacketsMax: 10_000, AttachmentsMax: 10, AttachmentTimeout: 10 * time.Second,
 			MaxPayload: 1_000_000, QueueBytesMax: 1 << 20, NamespacesMax: 16, AttachmentBytesMax: 4 << 20,
 		},
-		Chat: Chat{BatchMax: 256, QueueMax: 8192, ReplayChangesMax: 1000, ReplayBytesMax: 512 << 10, PollInterval: 2 * time.Second},
+		Chat: Chat{BatchMax: 256, QueueMax: 8192, QueueTimeMax: 5 * time.Second, ReplayChangesMax: 1000, ReplayBytesMax: 512 << 10, PollInterval: 2 * time.Second},
 	}
 	if !reflect.DeepEqual(s, want) {
 		t.Errorf("defaults:\n%+v\nwant:\n%+v", s, want)

@@ -164,6 +164,7 @@ func (g Gateway) Unlimited() Gateway {
 type Chat struct {
 	BatchMax         int           `name:"batch" default:"256" placeholder:"NUMBER" group:"chat" help:"The most messages that are committed together."`
 	QueueMax         int           `name:"queue" default:"8192" placeholder:"NUMBER" group:"chat" help:"How many messages may wait to be committed; further ones are refused as overloaded."`
+	QueueTimeMax     time.Duration `name:"queue-time" default:"5s" placeholder:"DURATION" group:"chat" help:"How long a message may wait to be committed before it is refused as overloaded."`
 	ReplayChangesMax int           `name:"replay-changes" default:"1000" placeholder:"NUMBER" group:"chat" help:"How many changes are replayed to a client that comes back; one that has missed more pages through sync."`
 	ReplayBytesMax   Size          `name:"replay-bytes" default:"512KiB" placeholder:"SIZE" group:"chat" help:"How much is replayed to a client that comes back."`
 	PollInterval     time.Duration `name:"poll-interval" default:"2s" placeholder:"DURATION" group:"chat" help:"How often a node looks in the database for messages of other nodes that NATS has not told it of."`

@@ -397,17 +397,22 @@ func (s *session) takeEarly() []*socketio.Event {
 func (g *Gateway) cursorOf(s *session) string { return g.parts.Chat.Cursor(g.placeOf(s)) }
 
 func (g *Gateway) placeOf(s *session) chat.Positions {
-	at := chat.Positions{}
 	s.mu.Lock()
 	u := s.user
 	s.mu.Unlock()
 	u.mu.Lock()
+	defer u.mu.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return g.positions(u, s)
+}
+
+// positions are those up to which the session s of u has been sent everything; both are locked.
+func (g *Gateway) positions(u *user, s *session) chat.Positions {
+	at := make(chat.Positions, len(u.buckets))
 	for _, b := range u.buckets {
 		at[b] = g.parts.Chat.Feed.Applied(b)
 	}
-	u.mu.Unlock()
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	for b, pos := range s.floor {
 		if pos <= at[b] {
 			delete(s.floor, b)

@@ -291,6 +291,11 @@ func unread(err error, to chat.Positions) chat.Catchup {
 func (g *Gateway) emitPlace(s *session, name string, payload any, cursor string, told time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	g.sendPlace(s, name, payload, cursor, told)
+}
+
+// sendPlace is emitPlace for who holds s.mu.
+func (g *Gateway) sendPlace(s *session, name string, payload any, cursor string, told time.Time) {
 	var e event
 	var args [][]byte
 	if g.recovery.on() {
@@ -300,6 +305,23 @@ func (g *Gateway) emitPlace(s *session, name string, payload any, cursor string,
 	}
 	e.packet = packetFor(name, payload, args...)
 	s.sendMarked(e)
+}
+
+// tellCursor sends a cursor that covers all that the session was sent before it. A lane may be about to hand it a commit
+// of which it has a part already; so nothing is sent to the session meanwhile, and its trail says what it has.
+func (g *Gateway) tellCursor(s *session) {
+	told := g.hub.complete()
+	s.mu.Lock()
+	u := s.user
+	s.mu.Unlock()
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	at := g.positions(u, s)
+	s.trail.raise(at)
+	cursor := g.parts.Chat.Cursor(at)
+	g.sendPlace(s, "cursor", cursorEvent{Cursor: cursor}, cursor, told)
 }
 
 // emit sends an event of ours to this session alone.

@@ -71,7 +71,6 @@ func (g *Gateway) sweep(s *session, now time.Time) {
 		s.emit("token-expiring", tokenExpiring{max(left.Milliseconds(), 0)})
 	}
 	if tell {
-		told, cursor := g.hub.complete(), g.cursorOf(s)
-		g.emitPlace(s, "cursor", cursorEvent{Cursor: cursor}, cursor, told)
+		g.tellCursor(s)
 	}
 }

@@ -61,6 +61,15 @@ func (t *trail) confirm(sent, confirmed uint64) {
 	}
 }
 
+// raise brings at to the positions of what was sent. In each bucket that goes in order.
+func (t *trail) raise(at chat.Positions) {
+	for _, m := range t.marks {
+		if b, pos, ok := m.change(); ok {
+			at[b] = max(at[b], pos)
+		}
+	}
+}
+
 // place brings at, the positions up to which everything was sent, to those up to which it was received by a client that
 // says it got last, and what came before it. at may lack what was sent while it was read.
 func (t *trail) place(at chat.Positions, last mark) {

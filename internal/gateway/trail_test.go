@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"maps"
 	"slices"
 	"testing"
 
@@ -78,4 +79,17 @@ func TestTrail(t *testing.T) {
 			},
 		})
 	})
+}
+
+// TestTrailRaise has a lane in the middle of a commit of which the client was sent a part.
+func TestTrailRaise(t *testing.T) {
+	var tr trail
+	for _, m := range []mark{markOf(3, 6), markOfCursor(1), markOf(7, 2), markOf(3, 8)} {
+		tr.add(m)
+	}
+	at := chat.Positions{3: 5, 7: 9}
+	tr.raise(at)
+	if want := (chat.Positions{3: 8, 7: 9}); !maps.Equal(at, want) {
+		t.Errorf("raised to %v, want %v", at, want)
+	}
 }

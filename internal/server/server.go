@@ -91,7 +91,7 @@ func Run(ctx context.Context, cfg *config.Serve, log *slog.Logger, started func(
 	domain, err := chat.New(ctx, chat.Parts{
 		DB: db, Bus: hints, EnsureUsers: users.Ensure, Log: log, Now: time.Now, Metrics: registry, Handle: sockets.Apply, Lost: sockets.Lost,
 	}, chat.Options{
-		BatchMax: cfg.Chat.BatchMax, QueueMax: cfg.Chat.QueueMax, PollEvery: cfg.Chat.PollInterval,
+		BatchMax: cfg.Chat.BatchMax, QueueMax: cfg.Chat.QueueMax, QueueTimeMax: cfg.Chat.QueueTimeMax, PollEvery: cfg.Chat.PollInterval,
 		Judge:                judge(moderation.NewRules(cfg.ModerationWords)),
 		ModerationFailClosed: cfg.ModerationFailClosed,
 		Shared:               shared,
