@@ -18,6 +18,7 @@ func observe(r prometheus.Registerer, db *sqldb.DB, b *bus.Bus) {
 	counter("parley_sqldb_commits_total", "Transactions committed.", func() float64 { return float64(db.Stats().Commits) })
 	counter("parley_sqldb_rollbacks_total", "Transactions rolled back.", func() float64 { return float64(db.Stats().Rollbacks) })
 	counter("parley_sqldb_reads_total", "Reading transactions.", func() float64 { return float64(db.Stats().Reads) })
+	counter("parley_sqldb_statements_total", "Statements run, but for those that begin and end transactions.", func() float64 { return float64(db.Stats().Statements) })
 	counter("parley_bus_told_total", "Hints handed to NATS.", func() float64 { return float64(b.Stats().Told) })
 	counter("parley_bus_lost_total", "Hints that were not handed to NATS.", func() float64 { return float64(b.Stats().Lost) })
 	counter("parley_bus_dropped_total", "Hints that arrived and were dropped by a full queue.", func() float64 { return float64(b.Stats().Dropped) })

@@ -120,14 +120,14 @@ type Row interface {
 	Scan(dest ...any) error
 }
 
-type counters struct{ commits, rollbacks, reads atomic.Int64 }
+type counters struct{ commits, rollbacks, reads, statements atomic.Int64 }
 
 // Stats counts what was done since the start.
-type Stats struct{ Commits, Rollbacks, Reads int64 }
+type Stats struct{ Commits, Rollbacks, Reads, Statements int64 }
 
 // Stats is a snapshot of the counters.
 func (db *DB) Stats() Stats {
-	return Stats{Commits: db.stats.commits.Load(), Rollbacks: db.stats.rollbacks.Load(), Reads: db.stats.reads.Load()}
+	return Stats{Commits: db.stats.commits.Load(), Rollbacks: db.stats.rollbacks.Load(), Reads: db.stats.reads.Load(), Statements: db.stats.statements.Load()}
 }
 
 // Open connects to the database, or makes it (SQLite). Close ends it.
@@ -168,7 +168,7 @@ func (db *DB) Pool() *sql.DB { return db.engine.pool() }
 // never runs.
 func (db *DB) OnConnect(f func(context.Context, *Tx) error) {
 	db.engine.onConnect(func(ctx context.Context, c conn) ([]statement, error) {
-		tx := &Tx{Dialect: db.dialect, conn: c}
+		tx := &Tx{Dialect: db.dialect, conn: c, statements: &db.stats.statements}
 		err := f(ctx, tx)
 		return tx.queue, err
 	})
@@ -183,10 +183,11 @@ func (db *DB) InTx(ctx context.Context, f func(*Tx) error) error { return db.inT
 func (db *DB) InTxUrgent(ctx context.Context, f func(*Tx) error) error { return db.inTx(ctx, true, f) }
 
 func (db *DB) inTx(ctx context.Context, urgent bool, f func(*Tx) error) error {
-	tx := &Tx{Dialect: db.dialect}
+	tx := &Tx{Dialect: db.dialect, statements: &db.stats.statements}
 	err := db.engine.write(ctx, urgent, func(c conn) ([]statement, error) {
 		tx.conn = c
 		err := f(tx)
+		tx.statements.Add(int64(len(tx.queue)))
 		return tx.queue, err
 	})
 	if err != nil {
@@ -204,7 +205,7 @@ func (db *DB) inTx(ctx context.Context, urgent bool, f func(*Tx) error) error {
 func (db *DB) Read(ctx context.Context, f func(*Tx) error) error {
 	db.stats.reads.Add(1)
 	return db.engine.read(ctx, func(c conn) error {
-		tx := &Tx{Dialect: db.dialect, conn: c}
+		tx := &Tx{Dialect: db.dialect, conn: c, statements: &db.stats.statements}
 		if err := f(tx); err != nil {
 			return err
 		}
@@ -223,6 +224,8 @@ type Tx struct {
 	conn  conn
 	queue []statement
 	after []func()
+
+	statements *atomic.Int64 // counts those that were run
 }
 
 // AfterCommit has f run once the transaction is durable; it never runs if that fails. f must not
@@ -251,6 +254,7 @@ func (tx *Tx) Flush(ctx context.Context) error {
 	}
 	queue := tx.queue
 	tx.queue = nil
+	tx.statements.Add(int64(len(queue)))
 	return tx.conn.run(ctx, queue)
 }
 
