@@ -4,7 +4,7 @@
 // # Promises
 //   - A node keeps its address and its data folder over all its restarts.
 //   - A fault has begun when Inject returns, not sooner or later, and what it did is undone when its heal returns: the nodes are
-//     running and ready again. Tests of this package show both for every fault.
+//     running and ready again, but for those that another fault harms still. Tests of this package show both for every fault.
 //   - Nothing outside is touched. Everything listens on loopback; what cuts connections, and what mounts, does so in namespaces
 //     that [Isolate] made for this process, and which end with it. What is killed was started here, and is named by its id.
 //   - Nothing is left behind: processes end with the one that started them, killed or not; memory groups have its id in their
