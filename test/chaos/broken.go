@@ -79,8 +79,8 @@ var brokenBuilds = []broken{
 		name: "replay-without-changes",
 		edits: []textEdit{{
 			file: "internal/chat/sync.go",
-			old:  `[]string{selectMade, selectChanged}`,
-			new:  `[]string{selectMade}`,
+			old:  `[]messageRun{r.made, r.changed}`,
+			new:  `[]messageRun{r.made}`,
 		}},
 		trial: []trial{{name: "resuming", want: history.Gap, duration: 8 * time.Second}},
 	},

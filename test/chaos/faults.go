@@ -24,11 +24,8 @@ func (r *run) harm(ctx context.Context, until time.Time) error {
 		return bench.Sleep(ctx, time.Until(until))
 	}
 	bag := &bag{faults: faults, random: r.random(2)}
-	for _, f := range faults {
-		if slices.Contains(r.first, f.Name) {
-			bag.left = append(bag.left, f)
-		}
-	}
+	bag.fill()
+	slices.SortStableFunc(bag.left, func(a, b world.Fault) int { return r.rank(a) - r.rank(b) })
 	errs := make([]error, r.lanes)
 	var lanes sync.WaitGroup
 	for i := range r.lanes {
@@ -44,6 +41,14 @@ func (r *run) harm(ctx context.Context, until time.Time) error {
 	}
 	lanes.Wait()
 	return errors.Join(errs...)
+}
+
+// rank is 0 for the faults that come before all others, and 1 for those.
+func (r *run) rank(f world.Fault) int {
+	if slices.Contains(r.first, f.Name) {
+		return 0
+	}
+	return 1
 }
 
 // chosen are the faults that were asked for. A fault that was named and cannot be had is an error.
@@ -85,12 +90,17 @@ func (b *bag) draw() world.Fault {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if len(b.left) == 0 {
-		b.left = slices.Clone(b.faults)
-		b.random.Shuffle(len(b.left), func(i, j int) { b.left[i], b.left[j] = b.left[j], b.left[i] })
+		b.fill()
 	}
 	f := b.left[0]
 	b.left = b.left[1:]
 	return f
+}
+
+// fill puts all faults in, in any order.
+func (b *bag) fill() {
+	b.left = slices.Clone(b.faults)
+	b.random.Shuffle(len(b.left), func(i, j int) { b.left[i], b.left[j] = b.left[j], b.left[i] })
 }
 
 // last chooses how long a fault is left on: not longer than there is time for, if it can be had.
