@@ -28,7 +28,7 @@ func scanConversation(rows sqldb.Row, more ...any) (Conversation, error) {
 const memberColumns = `m.user_id, m.role, m.active, m.joined_seq, m.joined_pos, m.changed_pos, m.delivered_seq, m.read_seq, m.joined_ms`
 
 func (m *Member) scan() []any {
-	return []any{&m.UserID, &m.Role, &m.Active, &m.JoinedSeq, &m.joinedPos, &m.ChangedPos, &m.DeliveredSeq, &m.ReadSeq, &m.JoinedAt}
+	return []any{&m.UserID, &m.Role, &m.Active, &m.JoinedSeq, &m.JoinedPos, &m.ChangedPos, &m.DeliveredSeq, &m.ReadSeq, &m.JoinedAt}
 }
 
 func scanMember(rows sqldb.Row) (Member, error) {
@@ -240,7 +240,7 @@ func saveMembers(ctx context.Context, l *logTx, cv *Conversation, pos int64, mem
 	mine := make([][]any, 0, len(members))
 	var past [][]any
 	for i, m := range members {
-		joinedPos, left := m.joinedPos, any(nil)
+		joinedPos, left := m.JoinedPos, any(nil)
 		if m.Active {
 			joinedPos = pos
 			mine = append(mine, []any{string(m.UserID), bucket, string(cv.ID)})

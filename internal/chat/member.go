@@ -57,7 +57,13 @@ type Member struct {
 
 	Active     bool  `json:"-"` // false: the row of one who was a member once, or no row
 	ChangedPos int64 `json:"-"` // where the membership last began or ended
-	joinedPos  int64 // 0: no row
+	JoinedPos  int64 `json:"-"` // where it last began; 0: no row
+}
+
+// MemberAt tells whether the member was one at position pos of the bucket's log, as far as the row knows: of one who left and
+// came back, that is his last time.
+func (m Member) MemberAt(pos int64) bool {
+	return m.JoinedPos > 0 && m.JoinedPos <= pos && (m.Active || m.ChangedPos > pos)
 }
 
 // AddMembers makes members of users; those who are members already stay as they are. Users who are not

@@ -175,19 +175,26 @@ type messageRun struct {
 // base is the position behind which the conversation is shown as to every member: that of the joining, if that lies in
 // the page, or where the page begins.
 func (r *reading) base() int64 {
-	if p := r.of.Member.joinedPos; p > r.n {
+	if p := r.of.Member.JoinedPos; p > r.n {
 		return p
 	}
 	return r.n
 }
 
+// shown tells whether the page has what members see. Otherwise the membership ended in it, or is for a later page: as
+// joined, or, when it began in the page and ended behind it, as ended.
+func (r *reading) shown() bool {
+	m := &r.of.Member
+	return m.MemberAt(r.m) && (m.Active || m.JoinedPos <= r.n)
+}
+
 // queue asks for what has to be read.
 func (r *reading) queue(tx *sqldb.Tx) {
 	base, bucket, cid := r.base(), int64(r.of.Conversation.Bucket()), string(r.of.Conversation)
-	if !r.of.Member.Active || r.of.Member.joinedPos > r.m { // it has ended, or comes later, as joined
+	if !r.shown() {
 		return
 	}
-	if base > r.n || r.of.changedPos > base && r.of.changedPos <= r.m {
+	if base > r.n || r.settled(base) {
 		queueConversation(tx, r.of.Conversation, r.user, &r.conversation, &r.member)
 	}
 	if base > r.n {
@@ -201,6 +208,11 @@ func (r *reading) queue(tx *sqldb.Tx) {
 		tx.QueueEach(r.made.scan(r), selectMade, bucket, cid, base, r.m, r.limit+1, r.of.firstBehind(base))
 		tx.QueueEach(r.changed.scan(r), selectChanged, bucket, cid, base, r.m, r.limit+1)
 	}
+}
+
+// settled tells whether the conversation's own row changed in the page, and can still be shown to the member.
+func (r *reading) settled(base int64) bool {
+	return r.of.Member.Active && r.of.changedPos > base && r.of.changedPos <= r.m
 }
 
 // scan takes messages until there are as many, or as large ones, as the page may hold.
@@ -220,13 +232,11 @@ func (run *messageRun) scan(r *reading) func(sqldb.Row) error {
 func (r *reading) streams() (all []stream) {
 	ms, base := r.of, r.base()
 	switch {
-	case !ms.Member.Active:
-		if pos := ms.Member.ChangedPos; pos > r.n && pos <= r.m {
+	case !r.shown():
+		if pos := ms.Member.ChangedPos; !ms.Member.Active && pos > r.n && pos <= r.m {
 			all = append(all, stream{entries: []Entry{{Kind: EntryRemoved, Pos: pos, conversation: ms.Conversation, Member: &ms.Member}}})
 		}
 		return all
-	case ms.Member.joinedPos > r.m:
-		return nil
 	case base > r.n:
 		joined := stream{entries: []Entry{r.itself(EntryJoined, base)}}
 		for i := range slices.Backward(r.newest) {
@@ -235,7 +245,7 @@ func (r *reading) streams() (all []stream) {
 		}
 		all = append(all, joined)
 	}
-	if ms.changedPos > base && ms.changedPos <= r.m {
+	if r.settled(base) {
 		all = append(all, stream{entries: []Entry{r.itself(EntryConversation, ms.changedPos)}})
 	}
 	for _, run := range []messageRun{r.made, r.changed} {

@@ -78,7 +78,8 @@ func (h *hub) attach(name id.User, s *session, most int) *user {
 
 // join takes the user into the rooms of his memberships, each in the order of its bucket's commits, and
 // then calls done with the positions from which on his sessions are told everything: what lies at or
-// before them must be read from the log. ms must have been read after attach.
+// before them must be read from the log. ms must have been read after attach. Of a conversation that a membership in ms began
+// in behind those positions he may be told no more than that before it began, even if he had been a member earlier.
 func (h *hub) join(u *user, ms []chat.Membership, done func(from chat.Positions)) {
 	u.expect(len(ms))
 	var mu sync.Mutex // over the two below
@@ -110,7 +111,8 @@ func (h *hub) join(u *user, ms []chat.Membership, done func(from chat.Positions)
 		running := h.at(b, func(applied int64) {
 			u.knows(b)
 			for _, m := range mine {
-				if m.Member.Active && u.journaled(m.Conversation) <= m.Member.ChangedPos {
+				// The row may be ahead of the lane, which then comes to the change that it shows.
+				if m.Member.MemberAt(applied) && u.journaled(m.Conversation) <= m.Member.ChangedPos {
 					h.enter(b, m.Conversation, u)
 				}
 			}
