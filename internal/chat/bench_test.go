@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"runtime"
 	"slices"
 	"sync"
 	"testing"
@@ -148,6 +149,68 @@ func BenchmarkSync(b *testing.B) {
 				}
 			}
 			b.ReportMetric(float64(n.db.Stats().Reads-reads)/float64(b.N), "reads/op")
+		})
+	}
+}
+
+// BenchmarkBehind has a member of a hundred conversations page through a million messages that he missed, and says by how
+// much the heap grew at the most: with -benchtime 1x.
+func BenchmarkBehind(b *testing.B) {
+	const conversations, each, batch = 100, 10_000, 1000
+	content := "A message of two hundred bytes or so, as people write them: neither long nor short, with a comma here and there, and a full stop at the end, which is where this one stops. It has no more to say than that."
+	for _, dialect := range []sqldb.Dialect{sqldb.SQLite, sqldb.Postgres} {
+		b.Run(dialect.String(), func(b *testing.B) {
+			n := start(b, sqldbtest.Open(b, dialect), Options{})
+			var convs []Conversation
+			for range conversations {
+				convs = append(convs, n.group(b, "ann", "bob"))
+			}
+			before, err := n.Sync(b.Context(), "ann", "", 0)
+			if err != nil {
+				b.Fatal(err)
+			}
+			for _, cv := range convs {
+				for range each / batch {
+					err := n.changeAndTell(b.Context(), cv.ID.Bucket(), func(l *logTx) error {
+						cv, _, err := loadConversation(b.Context(), l.Tx, cv.ID, "bob")
+						rows := make([][]any, batch)
+						for i := range rows {
+							m := Message{ID: id.NewMessage(cv.ID.Bucket(), time.Now()), ConversationID: cv.ID, SenderID: "bob", Type: "text", Content: &content}
+							cv.append(l, &m)
+							rows[i] = m.insertRow()
+						}
+						l.Queue(insertMessages, rows, nil)
+						l.Queue(saveLast, [][]any{cv.lastRow()}, nil)
+						return err
+					})
+					if err != nil {
+						b.Fatal(err)
+					}
+				}
+			}
+			runtime.GC()
+			var first, now runtime.MemStats
+			runtime.ReadMemStats(&first)
+			most, pages := uint64(0), 0
+			for b.Loop() {
+				got, cursor := 0, before.Cursor
+				for more := true; more; pages++ {
+					page, err := n.Sync(b.Context(), "ann", cursor, syncLimitMax)
+					if err != nil {
+						b.Fatal(err)
+					}
+					got, cursor, more = got+len(page.Changes), page.Cursor, page.HasMore
+					if pages%20 == 0 {
+						runtime.ReadMemStats(&now)
+						most = max(most, now.HeapInuse)
+					}
+				}
+				if got != conversations*each {
+					b.Fatalf("%d messages, want %d", got, conversations*each)
+				}
+			}
+			b.ReportMetric(float64(int64(most)-int64(first.HeapInuse))/1e6, "MB-more")
+			b.ReportMetric(float64(pages)/float64(b.N), "pages")
 		})
 	}
 }

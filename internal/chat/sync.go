@@ -97,7 +97,7 @@ func (c *Chat) catchUp(ctx context.Context, tx *sqldb.Tx, u id.User, cursor stri
 }
 
 const (
-	// streamsAtOnce is how many conversations are read together: on PostgreSQL one round trip.
+	// streamsAtOnce is how many conversations are read together, but for those of one bucket: on PostgreSQL one round trip.
 	streamsAtOnce = 16
 	// pageBytesMax bounds the messages of a page, but for one of each conversation that is read together.
 	pageBytesMax = 1 << 20
@@ -115,9 +115,14 @@ func (c *Chat) pages(ctx context.Context, tx *sqldb.Tx, u id.User, ms []Membersh
 			out.More = true
 			break
 		}
-		// Whole buckets, as many as are read together.
-		end := min(len(ms), streamsAtOnce)
-		for end < len(ms) && ms[end].Conversation.Bucket() == ms[end-1].Conversation.Bucket() {
+		// Whole buckets, as many as may be needed to fill the page: a conversation has no more that is new than its bucket moved.
+		end, more := 1, ms[0].lastPos-from[ms[0].Conversation.Bucket()]
+		for end < len(ms) {
+			b := ms[end].Conversation.Bucket()
+			if b != ms[end-1].Conversation.Bucket() && (end >= streamsAtOnce || more >= int64(limit-len(out.Entries))) {
+				break
+			}
+			more += ms[end].lastPos - from[b]
 			end++
 		}
 		reads := make([]*reading, 0, end)
