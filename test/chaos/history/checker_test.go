@@ -267,6 +267,32 @@ var stories = []struct {
 		s.got(2, said("ann2", 2))
 	}},
 
+	{"what came on an earlier connection, behind its cursor, comes again and again", "", func(s *story) {
+		s.connect(1, "")
+		s.sent("ann1", 1)
+		s.sent("ann2", 2)
+		s.got(1, said("ann1", 1), said("ann2", 2))
+		s.leave(1)
+		s.connect(2, "start")
+		s.got(2, said("ann1", 1))
+		s.cursor(2, "k1")
+		s.leave(2)
+		s.connect(3, "k1")
+		s.got(3, said("ann2", 2))
+	}},
+	{"what an earlier cursor covered comes again", Doubled, func(s *story) {
+		s.connect(1, "")
+		s.sent("ann1", 1)
+		s.got(1, said("ann1", 1))
+		s.cursor(1, "k1")
+		s.leave(1)
+		s.connect(2, "k1")
+		s.cursor(2, "k2")
+		s.leave(2)
+		s.connect(3, "k2")
+		s.got(3, said("ann1", 1))
+	}},
+
 	{"a later send has the smaller seq", Reordered, func(s *story) {
 		s.sent("ann1", 2)
 		s.sent("bob1", 1)

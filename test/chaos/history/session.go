@@ -1,5 +1,7 @@
 package history
 
+import "maps"
+
 // device is a client that keeps its cursor, and so what it has, over its connections.
 type device struct {
 	name, user string
@@ -115,13 +117,14 @@ func (s *session) of(conversation string) *here {
 	return h
 }
 
-// has notes that the device has a cursor.
-func (d *device) has(cursor string, line int64) {
-	p := place{cursor, line, make(map[string]int64, len(d.views))}
-	for id, v := range d.views {
-		if v.sure {
-			p.last[id] = v.last
-		}
+// has notes that the device has a cursor, which covers what came on the session before it, and what the cursor that it began with covered.
+// What came on an earlier connection behind its last cursor is not covered.
+func (s *session) has(cursor string, line int64) {
+	d := s.device
+	p := place{cursor, line, make(map[string]int64, len(s.here))}
+	maps.Copy(p.last, s.covered.last)
+	for id, h := range s.here {
+		p.last[id] = max(p.last[id], h.last)
 	}
 	d.places = append(d.places, p)
 	d.places = d.places[max(0, len(d.places)-placesKept):]
@@ -135,7 +138,6 @@ func (c *Checker) connected(op *operation, l *Line) {
 	s.live = true
 	if !s.resumed {
 		s.device.began = l.N
-		s.device.has(l.Cursor, l.N)
 	}
 }
 
@@ -159,7 +161,7 @@ func (c *Checker) event(l *Line) {
 	d := s.device
 	switch l.Kind {
 	case "cursor":
-		d.has(l.Cursor, l.N)
+		s.has(l.Cursor, l.N)
 	case "sync_required":
 		s.syncing = true
 		if l.Reset {
@@ -302,7 +304,6 @@ func (c *Checker) synced(op *operation, l *Line) {
 		return
 	}
 	s.syncing = false
-	d.has(l.Cursor, l.N)
 	for i := range s.held {
 		c.take(d, &s.held[i], s.lines[i], s.of(s.held[i].Conversation).added > 0)
 	}
