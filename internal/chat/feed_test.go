@@ -211,3 +211,35 @@ func TestPublicSubjects(t *testing.T) {
 		t.Errorf("heard %v", subjects)
 	}
 }
+
+// TestReadLogTellsChanges has messages made and changed in one page of the log: their change is told too, for those who have
+// got the message already.
+func TestReadLogTellsChanges(t *testing.T) {
+	sqldbtest.Run(t, func(t *testing.T, db *sqldb.DB) {
+		n := start(t, db, Options{})
+		cv := n.group(t, "ann")
+		first := n.send(t, "ann", cv.ID, "first", "")
+		edited, deleted := n.send(t, "ann", cv.ID, "a", ""), n.send(t, "ann", cv.ID, "b", "")
+		for _, change := range []func() error{
+			func() error { _, err := n.Edit(t.Context(), "ann", string(first.ID), "first, edited"); return err },
+			func() error { _, err := n.Edit(t.Context(), "ann", string(edited.ID), "a, edited"); return err },
+			func() error { _, err := n.Delete(t.Context(), "ann", string(deleted.ID)); return err },
+		} {
+			if err := change(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		page, err := n.readLog(t.Context(), cv.ID.Bucket(), first.Pos, 100)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, ch := range page.Changes {
+			got = append(got, fmt.Sprint(ch.Kind, " ", ch.Message.Seq, " at ", ch.Pos-first.Pos))
+		}
+		want := []string{"message-new 2 at 1", "message-new 3 at 2", "message-updated 1 at 3", "message-updated 2 at 4", "message-deleted 3 at 5"}
+		if !slices.Equal(got, want) {
+			t.Errorf("the page has %q, want %q", got, want)
+		}
+	}, Check)
+}

@@ -365,20 +365,19 @@ func (c *Chat) readLog(ctx context.Context, b id.Bucket, n, most int64) (Commit,
 		}
 		for i := range messages {
 			m := &messages[i]
-			e, ok := messageEntry(m, n, commit.Pos)
-			if !ok {
-				continue
+			changed := m.change(MessageUpdated)
+			if m.IsDeleted {
+				changed.Kind = MessageDeleted
 			}
-			ch := m.change(MessageNew)
-			ch.Pos = e.Pos
-			switch {
-			case e.Kind == EntryMessageNew: // a tombstone too: its row says so
-			case m.IsDeleted:
-				ch.Kind = MessageDeleted
-			default:
-				ch.Kind = MessageUpdated
+			if made := m.made; made > n { // a tombstone too: its row says so
+				ch := m.change(MessageNew)
+				ch.Pos = made
+				commit.Changes = append(commit.Changes, ch)
 			}
-			commit.Changes = append(commit.Changes, ch)
+			// Who has got the message already, from a node that was ahead, gets its change by this alone.
+			if changed.Pos > m.made && changed.Pos <= commit.Pos {
+				commit.Changes = append(commit.Changes, changed)
+			}
 		}
 		members, err := c.readMemberships(ctx, tx, b, n, commit.Pos)
 		commit.Changes = append(commit.Changes, members...)
