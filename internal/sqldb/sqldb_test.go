@@ -349,3 +349,157 @@ func TestOnConnect(t *testing.T) {
 		}
 	})
 }
+
+// TestQueue has queued statements run in their order, with the next one that is not, and with the commit.
+func TestQueue(t *testing.T) {
+	add := sqldb.NewMulti(`INSERT INTO things (id, name) SELECT column1, column2 FROM {rows} AS v WHERE column1 IS NOT NULL`, "BIGINT", "TEXT")
+	sqldbtest.Run(t, func(t *testing.T, db *sqldb.DB) {
+		table(t, db)
+		var seen []int
+		look := func(tx *sqldb.Tx) {
+			tx.QueueEach(func(row sqldb.Row) error {
+				var n int
+				err := row.Scan(&n)
+				seen = append(seen, n)
+				return err
+			}, `SELECT COUNT(*) FROM things`)
+		}
+		err := db.InTx(t.Context(), func(tx *sqldb.Tx) error {
+			look(tx)
+			tx.Queue(add, [][]any{{int64(1), "a"}, {int64(2), nil}}, nil)
+			look(tx)
+			tx.QueueExec(`DELETE FROM things WHERE id = $1`, 1)
+			if len(seen) > 0 {
+				t.Errorf("queued statements were run at once: %v", seen)
+			}
+			changed, err := tx.Exec(t.Context(), `UPDATE things SET name = 'c'`)
+			if changed != 1 || fmt.Sprint(seen) != "[0 2]" {
+				t.Errorf("%d rows changed behind the queue, which saw %v", changed, seen)
+			}
+			tx.Queue(add, [][]any{{int64(3), "d"}}, nil) // goes with the commit
+			return err
+		})
+		if err != nil || count(t, db) != 2 {
+			t.Errorf("%v, %d rows", err, count(t, db))
+		}
+		// What fails with the commit fails the transaction, and is told as its own fault.
+		before := db.Stats()
+		err = db.InTx(t.Context(), func(tx *sqldb.Tx) error {
+			tx.QueueExec(`INSERT INTO things (id) VALUES ($1)`, 4)
+			tx.QueueExec(`INSERT INTO things (id) VALUES ($1)`, 3)
+			return nil
+		})
+		after := db.Stats()
+		if !sqldb.IsDataFault(err) || errors.Is(err, sqldb.ErrCommitUnknown) || count(t, db) != 2 {
+			t.Errorf("a key twice at the end: %v, %d rows", err, count(t, db))
+		}
+		if after.Statements-before.Statements != 2 || after.Rollbacks-before.Rollbacks != 1 {
+			t.Errorf("counted %+v, then %+v", before, after)
+		}
+	})
+}
+
+// TestCommitUnderAWarning has a commit succeed with a warning, as one does whose wait for a standby was cut short.
+func TestCommitUnderAWarning(t *testing.T) {
+	db := sqldbtest.Open(t, sqldb.Postgres)
+	table(t, db)
+	err := db.InTx(t.Context(), func(tx *sqldb.Tx) error {
+		tx.QueueExec(`INSERT INTO things (id) VALUES (1)`)
+		tx.QueueExec(`DO 'BEGIN RAISE WARNING $x$the wait was cancelled$x$; END'`)
+		return nil
+	})
+	if !errors.Is(err, sqldb.ErrCommitUnknown) || count(t, db) != 1 {
+		t.Errorf("%v, %d rows; want an unknown outcome", err, count(t, db))
+	}
+	if err := db.InTx(t.Context(), func(tx *sqldb.Tx) error { return insert(tx, 2) }); err != nil {
+		t.Errorf("the next one: %v", err)
+	}
+}
+
+// TestBatcherExpires has items wait for a writer that does not come.
+func TestBatcherExpires(t *testing.T) {
+	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
+	began, end := make(chan struct{}), make(chan struct{})
+	expired := make(chan int, 10)
+	var committed atomic.Int64
+	b := sqldb.NewBatcher(sqldb.BatcherOptions[int]{Writers: 1, BatchMax: 1, QueueMax: 10, WaitMax: 20 * time.Millisecond,
+		Commit: func(_ context.Context, items []int) {
+			if committed.Add(1) == 1 {
+				close(began)
+				<-end
+			}
+		},
+		Expire: func(i int) { expired <- i },
+	})
+	ctx, stop := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() { defer close(ended); _ = b.Run(ctx) }()
+	for i := range 4 {
+		if err := b.Put(i, i); err != nil {
+			t.Fatal(err)
+		}
+		if i == 0 {
+			<-began
+		}
+	}
+	for want := 1; want < 4; want++ {
+		select {
+		case got := <-expired:
+			if got != want {
+				t.Errorf("item %d expired, want %d", got, want)
+			}
+		case <-time.After(10 * time.Second):
+			t.Fatal("nothing expired")
+		}
+	}
+	close(end)
+	stop()
+	<-ended
+	if committed.Load() != 1 || b.Waiting() != 0 {
+		t.Errorf("%d committed, %d wait", committed.Load(), b.Waiting())
+	}
+}
+
+// TestBatcherWriters has a second writer begin only when a whole batch waits, and never in a lane that is busy.
+func TestBatcherWriters(t *testing.T) {
+	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
+	batches := make(chan []int, 10)
+	hold := make(chan struct{})
+	b := sqldb.NewBatcher(sqldb.BatcherOptions[int]{Writers: 2, BatchMax: 4, QueueMax: 100, Commit: func(_ context.Context, items []int) {
+		batches <- items
+		<-hold
+	}})
+	ctx, stop := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() { defer close(ended); _ = b.Run(ctx) }()
+	put := func(lane, item int) {
+		t.Helper()
+		if err := b.Put(lane, item); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(0, 1)
+	if got := <-batches; fmt.Sprint(got) != "[1]" {
+		t.Errorf("the first batch is %v", got)
+	}
+	for i := range 3 { // less than a batch: the second writer rests
+		put(i, 10+i)
+	}
+	select {
+	case got := <-batches:
+		t.Errorf("%v went beside the first batch", got)
+	case <-time.After(50 * time.Millisecond):
+	}
+	for i := range 3 {
+		put(i, 20+i)
+	}
+	if got := <-batches; fmt.Sprint(got) != "[11 12 21 22]" { // what is of lane 0 waits for the first
+		t.Errorf("the second writer took %v", got)
+	}
+	close(hold)
+	if got := <-batches; fmt.Sprint(got) != "[10 20]" {
+		t.Errorf("then came %v", got)
+	}
+	stop()
+	<-ended
+}
