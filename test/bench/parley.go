@@ -98,6 +98,9 @@ func (s *Parley) Start(ctx context.Context) error {
 	return err
 }
 
+// DatabaseURL is that of PostgreSQL; empty on SQLite.
+func (s *Parley) DatabaseURL() string { return s.db.URL }
+
 // Remove stops the server and removes its data.
 func (s *Parley) Remove() {
 	if s.Process != nil {

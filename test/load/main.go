@@ -28,7 +28,7 @@ import (
 )
 
 // runMax bounds a whole run.
-const runMax = 15 * time.Minute
+const runMax = 20 * time.Minute
 
 // databaseNames are the columns of the table, by the word of the flag.
 var databaseNames = map[string]string{"sqlite": "SQLite", "postgres": "PostgreSQL"}
@@ -41,6 +41,7 @@ func main() {
 	span := flag.Duration("span", 5*time.Second, "the `time` of each measurement")
 	idle := flag.Int("idle", 10_000, "idle `connections`; fewer where the limit on open files says so")
 	settle := flag.Duration("settle", 20*time.Second, "the `time` that idle connections are watched; Go collects garbage after 2m")
+	old := flag.Duration("snapshot", 10*time.Minute, "how `old` the snapshot of that scenario gets, which is not run by default")
 	offline := flag.Int("offline", 10_000, "offline `members` of the largest group")
 	flag.Parse()
 
@@ -50,6 +51,7 @@ func main() {
 	defer cancel()
 
 	z := defaultSizes(*span, *offline, *idle, *settle)
+	z.snapshot = *old
 	command := "go run ./test/load " + strings.Join(os.Args[1:], " ")
 	r, err := run(ctx, *binary, strings.Split(*databases, ","), strings.Split(*only, ","), z, strings.TrimSpace(command))
 	if r != nil {

@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"parley/test/bench"
 )
 
@@ -24,6 +26,7 @@ type sizes struct {
 	idlePerGroup   int   // members of each of the idle users' conversations
 	idleGroupsEach int   // conversations of each idle user
 	idleSettle     time.Duration
+	snapshot       time.Duration // how old the old snapshot gets
 }
 
 // rooms are groups of a size, everyone online, with some members sending.
@@ -55,6 +58,7 @@ var scenarios = []scenario{
 	{"latency", latency},
 	{"growth", growth},
 	{"idle", idle},
+	{"snapshot", snapshot},
 }
 
 // barInFlight is how many sends are under way where the bars of rate and syncs apply.
@@ -280,6 +284,58 @@ func idle(ctx context.Context, s *bench.Parley, z sizes, add func(measure, value
 	add(what+": bytes each in Go's heap and stacks", bench.Grouped((used-usedBefore)/float64(z.idle)), "")
 	add(what+": all signed in after", fmt.Sprintf("%.1f s", took.Seconds()), "")
 	return nil
+}
+
+// snapshot measures what an old snapshot costs on PostgreSQL, such as that of a dump: it keeps the versions of rows that sends
+// have replaced. The load goes on all the time; it is told as it was before, at the end of the snapshot, and half a minute after.
+func snapshot(ctx context.Context, s *bench.Parley, z sizes, add func(measure, value, bar string)) error {
+	if s.DatabaseURL() == "" {
+		return nil // SQLite's readers are bounded by a second.
+	}
+	r := rooms{10, 10, 20}
+	c, groups, err := r.fill(ctx, s)
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	senders, targets := r.sending(c, groups)
+	tell := func(when string) error {
+		f, err := c.measure(ctx, s, senders, targets, r.size, z.span)
+		if err == nil {
+			add(r.String()+", "+when, fmt.Sprintf("%s; %.3f CPU-seconds for 1,000", bench.PerSecond(f.sends, f.seconds), costOf(f)), "")
+		}
+		return err
+	}
+	if err := tell("before the snapshot"); err != nil {
+		return err
+	}
+	db, err := pgx.Connect(ctx, s.DatabaseURL())
+	if err != nil {
+		return err
+	}
+	defer db.Close(context.WithoutCancel(ctx)) // Its end ends the snapshot.
+	if _, err := db.Exec(ctx, "BEGIN ISOLATION LEVEL REPEATABLE READ"); err != nil {
+		return err
+	}
+	if _, err := db.Exec(ctx, "SELECT COUNT(*) FROM messages"); err != nil {
+		return err
+	}
+	for begun := time.Now(); time.Since(begun) < z.snapshot; {
+		left := min(z.snapshot-time.Since(begun), 30*time.Second)
+		if _, err := c.measure(ctx, s, senders, targets, r.size, left); err != nil {
+			return err
+		}
+	}
+	if err := tell(fmt.Sprintf("with a snapshot of %s", z.snapshot)); err != nil {
+		return err
+	}
+	if _, err := db.Exec(ctx, "COMMIT"); err != nil {
+		return err
+	}
+	if _, err := c.measure(ctx, s, senders, targets, r.size, 30*time.Second); err != nil {
+		return err
+	}
+	return tell("half a minute after its end")
 }
 
 // costOf is the CPU time of a thousand sends, in seconds.
