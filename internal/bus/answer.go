@@ -34,7 +34,7 @@ type answered struct {
 //
 // Errors: as of [Bus.Hear].
 func (b *Bus) Answer(subject string, f func(ctx context.Context, head []byte, body io.Reader) []byte) (*Subscription, error) {
-	return b.subscribe(subject, func(m *nats.Msg) {
+	return b.subscribe(pendingMessagesMax, pendingBytesMax, subject, func(m *nats.Msg) {
 		k, number, data := decode(m.Data)
 		if k == 0 || !tellable(m.Reply) {
 			return // None of ours.

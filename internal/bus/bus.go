@@ -145,7 +145,7 @@ func Open(ctx context.Context, o Options) (*Bus, error) {
 		b.stopServer()
 		return nil, err
 	}
-	if _, err := b.subscribe(b.exchanges.inbox+".*", b.answerCame); err != nil {
+	if _, err := b.subscribe(pendingMessagesMax, pendingBytesMax, b.exchanges.inbox+".*", b.answerCame); err != nil {
 		b.conn.Close()
 		b.stopServer()
 		return nil, err

@@ -208,10 +208,16 @@ func TestUnsubscribe(t *testing.T) {
 }
 
 func TestSlowSubscriberDropsAndIsCounted(t *testing.T) {
+	for _, bytesMax := range []int{pendingBytesMax, PayloadBytesMax} {
+		t.Run(fmt.Sprint(bytesMax>>20, " MiB"), func(t *testing.T) { slowSubscriber(t, bytesMax) })
+	}
+}
+
+func slowSubscriber(t *testing.T, bytesMax int) {
 	b := open(t, Options{})
 	hold, started := make(chan struct{}), make(chan struct{}, 1)
 	var once sync.Once
-	sub, err := b.Hear("s", func(Message) {
+	sub, err := b.HearWithin(pendingMessagesMax, bytesMax, "s", func(Message) {
 		once.Do(func() { close(started) })
 		<-hold
 	})
@@ -220,7 +226,7 @@ func TestSlowSubscriberDropsAndIsCounted(t *testing.T) {
 	}
 	fast := hear(t, b, "fast")
 	payload := bytes.Repeat([]byte("x"), 1<<20)
-	told := pendingBytesMax>>20 + 8
+	told := bytesMax>>20 + 8
 	for range told {
 		eventually(t, "room in the queue", func() bool { return b.Tell("s", payload) == nil })
 	}

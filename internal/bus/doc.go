@@ -22,6 +22,7 @@
 //
 // # Subjects
 //   - parley.log.<bucket>: something was committed in this bucket of the log.
+//   - parley.members: memberships of these users changed.
 //   - parley.node.<name>: questions to one node.
 //   - chat.>: the public subjects, for other programs on the same NATS.
 //

@@ -21,10 +21,16 @@ type Subscription struct {
 //
 // Errors: an unusable subject, [ErrClosed].
 func (b *Bus) Hear(subject string, f func(Message)) (*Subscription, error) {
-	return b.subscribe(subject, func(m *nats.Msg) { f(Message{m.Subject, m.Data}) })
+	return b.HearWithin(pendingMessagesMax, pendingBytesMax, subject, f)
 }
 
-func (b *Bus) subscribe(subject string, f nats.MsgHandler) (*Subscription, error) {
+// HearWithin is Hear with bounds of its own on what waits, for one who has many subscriptions: each has a goroutine and
+// may fill up to its bounds.
+func (b *Bus) HearWithin(messagesMax, bytesMax int, subject string, f func(Message)) (*Subscription, error) {
+	return b.subscribe(messagesMax, bytesMax, subject, func(m *nats.Msg) { f(Message{m.Subject, m.Data}) })
+}
+
+func (b *Bus) subscribe(messagesMax, bytesMax int, subject string, f nats.MsgHandler) (*Subscription, error) {
 	b.subsMu.Lock()
 	defer b.subsMu.Unlock()
 	if b.subsClosed {
@@ -36,7 +42,7 @@ func (b *Bus) subscribe(subject string, f nats.MsgHandler) (*Subscription, error
 	}
 	b.handlers.Add(1)
 	sub.SetClosedHandler(func(string) { b.handlers.Done() })
-	if err := sub.SetPendingLimits(pendingMessagesMax, pendingBytesMax); err != nil {
+	if err := sub.SetPendingLimits(messagesMax, bytesMax); err != nil {
 		return nil, fmt.Errorf("bus: hear %q: %w", subject, err)
 	}
 	s := &Subscription{b, sub}
