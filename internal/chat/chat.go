@@ -40,8 +40,10 @@ type Options struct {
 	// through unflagged, or with ModerationFailClosed is refused.
 	Judge                func(ctx context.Context, text string) (flagged bool, err error)
 	ModerationFailClosed bool
-	// Shared says that other nodes or programs may be listening on the bus.
-	Shared bool
+	// Shared says that other nodes or programs may be listening on the bus. Then the lanes of the Feed that nobody keeps
+	// fall asleep.
+	Shared     bool
+	SleepAfter time.Duration // how long nobody must have wanted a lane for that; 1 min
 }
 
 func (o *Options) defaults(d sqldb.Dialect) {
@@ -73,6 +75,9 @@ func (o *Options) defaults(d sqldb.Dialect) {
 	}
 	if o.DeliveriesEvery == 0 {
 		o.DeliveriesEvery = time.Second
+	}
+	if o.SleepAfter == 0 {
+		o.SleepAfter = time.Minute
 	}
 	if o.Judge == nil {
 		o.Judge = func(context.Context, string) (bool, error) { return false, nil }
@@ -120,6 +125,9 @@ type Parts struct {
 	// Handle is called with every commit, in the order of its bucket's positions, from the bucket's lane: for
 	// one bucket one call at a time. It must not wait.
 	Handle func(Commit)
+	// Present tells whether a user is here: whether Handle is to be called with what becomes of his memberships in a
+	// bucket that nobody keeps. It is true from before his memberships are read. It must not wait. Nil: nobody is.
+	Present func(id.User) bool
 	// Lost is called when the database turns out to have lost what was handled before: the Feed goes on from where the
 	// database is, and nobody's place can be relied on. It returns when nobody does any more.
 	Lost func()
@@ -136,7 +144,7 @@ func New(ctx context.Context, p Parts, o Options) (*Chat, error) {
 		db: p.DB, bus: p.Bus, ensure: p.EnsureUsers, log: p.Log, now: p.Now, o: o,
 		lost: p.Lost, runs: newRuns(), requestKey: []byte(meta.RequestKey),
 		access: access{seen: map[memberKey]struct{}{}}, reread: make(chan struct{}, 1),
-		Feed: &Feed{log: p.Log},
+		Feed: &Feed{log: p.Log, present: p.Present, sleepAfter: o.SleepAfter, roused: make(chan struct{}, 1)},
 	}
 	c.Feed.here = c.runs.here
 	c.followers.Store(&[]*following{})
@@ -145,6 +153,11 @@ func New(ctx context.Context, p Parts, o Options) (*Chat, error) {
 			p.Handle(commit)
 		}
 		c.wakeFollowers(commit)
+	}
+	c.Feed.listen = c.listen
+	c.Feed.skipped = func(b id.Bucket, head int64) { c.wakeFollowers(Commit{Bucket: b, Pos: head}) }
+	if c.Feed.present == nil {
+		c.Feed.present = func(id.User) bool { return false }
 	}
 	if c.lost == nil {
 		c.lost = func() {}
@@ -172,7 +185,10 @@ func New(ctx context.Context, p Parts, o Options) (*Chat, error) {
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "parley_chat_reads_waiting", Help: "Read marks that wait for their batch."}, func() float64 { return float64(c.reads.Waiting()) }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "parley_chat_deliveries_waiting", Help: "Delivered marks that wait to be written."}, func() float64 { return float64(c.deliveries.depth()) }),
 		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "parley_chat_deliveries_dropped_total", Help: "Delivered marks that were refused because too many waited."}, func() float64 { return float64(c.deliveries.dropped.Load()) }),
-		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "parley_chat_log_fills_total", Help: "How often the log was read because what was told did not arrive."}, func() float64 { return float64(c.Feed.Fills()) }))
+		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "parley_chat_log_fills_total", Help: "How often the log was read because what was told did not arrive."}, func() float64 { return float64(c.Feed.Fills()) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "parley_chat_lanes_awake", Help: "Buckets of the log that this node listens to, of 256."}, func() float64 { return float64(c.Feed.awakened()) }),
+		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "parley_chat_hints_heard_total", Help: "Commits that other nodes told of."}, func() float64 { return float64(c.Feed.heard.Load()) }),
+		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "parley_chat_commits_ignored_total", Help: "Commits, of this node and others, in buckets that nobody here wants."}, func() float64 { return float64(c.Feed.ignored.Load()) }))
 	return c, nil
 }
 
@@ -195,7 +211,7 @@ func (c *Chat) Start(ctx context.Context) error {
 		c.Feed.lanes[b].order.applied = -1
 	}
 	if c.o.Shared {
-		if _, err := c.bus.Hear("parley.log.*", c.Feed.hear); err != nil {
+		if _, err := c.bus.Hear(membersSubject, c.Feed.hearMembers); err != nil {
 			return fmt.Errorf("chat: %w", err)
 		}
 		c.bus.OnReconnect(c.readAgain)
@@ -205,7 +221,11 @@ func (c *Chat) Start(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("chat: start: %w", err)
 	}
-	c.Feed.start(heads)
+	state := awake
+	if c.o.Shared {
+		state = asleep
+	}
+	c.Feed.start(heads, state)
 	c.Feed.complete.Store(began.UnixMilli())
 	return nil
 }
@@ -231,6 +251,7 @@ func (c *Chat) work(ctx context.Context) error {
 	var rest sync.WaitGroup
 	rest.Go(func() { c.runFeed(after) })
 	rest.Go(func() { c.keepRun(after) })
+	rest.Go(func() { c.runWaker(after) })
 	err := c.sends.Run(ctx)
 	<-accepted
 	stop()

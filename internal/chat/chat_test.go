@@ -27,6 +27,7 @@ type node struct {
 
 	mu      sync.Mutex
 	commits []Commit
+	users   map[id.User]bool // who is here
 	changed chan struct{}
 }
 
@@ -39,6 +40,16 @@ func startOn(t testing.TB, db *sqldb.DB, b *bus.Bus, o Options) *node {
 	t.Helper()
 	n := newNode(t, db, b, o)
 	n.goes(t, n.Run)
+	if o.Shared && o.SleepAfter == 0 {
+		eventually(t, "it listens to everything", func() bool {
+			for b := range id.Buckets {
+				if !n.awakeAt(id.Bucket(b)) {
+					return false
+				}
+			}
+			return true
+		})
+	}
 	return n
 }
 
@@ -69,6 +80,11 @@ func newNode(t testing.TB, db *sqldb.DB, b *bus.Bus, o Options) *node {
 	c, err := New(t.Context(), Parts{
 		DB: db, Bus: b, Log: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})), Now: time.Now,
 		Metrics: prometheus.NewRegistry(), EnsureUsers: func(context.Context, *sqldb.Tx, []id.User) error { return nil },
+		Present: func(u id.User) bool {
+			n.mu.Lock()
+			defer n.mu.Unlock()
+			return n.users[u]
+		},
 		Handle: func(c Commit) {
 			n.mu.Lock()
 			defer n.mu.Unlock()
@@ -85,6 +101,11 @@ func newNode(t testing.TB, db *sqldb.DB, b *bus.Bus, o Options) *node {
 	n.Chat = c
 	if err := c.Start(t.Context()); err != nil {
 		t.Fatal(err)
+	}
+	for b := range id.Buckets {
+		if o.SleepAfter == 0 { // it is to handle everything
+			c.Feed.Keep(id.Bucket(b), 1)
+		}
 	}
 	return n
 }

@@ -17,6 +17,8 @@
 //   - A message concerns those who were members when it was sent, but its sender: their receipts outlive the membership.
 //   - Every accepted change is committed first, then told: to this node's [Feed] at once, to the other
 //     nodes by the bus. What is told may be lost; the Feed finds the hole and reads the log.
+//   - On every node the Feed handles each commit of a bucket once and in order while somebody keeps the bucket, and each change
+//     of a membership of a user who is there, in any bucket (decision 10).
 //   - The right to do a thing is decided inside the transaction that does it.
 //   - A cursor that holds is of the database's present history: it names the run of the process that gave it
 //     out, and lies no further than the heads stood when that run ended (decision 8).
@@ -29,7 +31,7 @@
 // A [sqldb.Batcher] commits sends, another one what was read: one goroutine for each of their writers (one on SQLite). What was
 // delivered is gathered in memory, and committed by a goroutine of its own once a second. All other changes are transactions
 // of their callers. A Feed has one lane for each bucket; a lane's work is done
-// by at most one goroutine at a time, which exists while there is work. One goroutine beats for the node's run. Run ends
+// by at most one goroutine at a time, which exists while there is work. One goroutine wakes lanes, one reads the log. One beats for the node's run. Run ends
 // with all of them. [Chat.Follow] has its caller's goroutine, and one for each page that is handled.
 //
 // # Tables

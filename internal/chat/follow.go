@@ -57,6 +57,7 @@ func (c *Chat) Follow(ctx context.Context, f Follower) error {
 		return err
 	}
 	defer c.unfollow(w)
+	defer w.release()
 	w.run(ctx)
 	leave, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveMax)
 	defer cancel()
@@ -89,6 +90,29 @@ type lease struct {
 	leaving bool // too many are held: no step begins any more
 	epoch   int64
 	moved   bool // some position is not saved
+}
+
+// hold notes that a lease is held, or not, and has the Feed listen to its buckets as long as it is.
+func (w *following) hold(lease int, held bool) {
+	l := &w.leases[lease]
+	if l.held == held {
+		return
+	}
+	l.held = held
+	delta := 1
+	if !held {
+		delta = -1
+	}
+	for _, b := range bucketsOf(lease) {
+		w.c.Feed.Keep(b, delta)
+	}
+}
+
+// release holds no lease any more.
+func (w *following) release() {
+	for i := range w.leases {
+		w.hold(i, false)
+	}
 }
 
 // followed is a bucket of a held lease.
@@ -313,7 +337,7 @@ func (w *following) save(ctx context.Context, all bool) error {
 			w.c.log.Warn("a follower's lease was lost, what it handled last will be repeated", "follower", w.Name, "lease", i)
 		}
 		if !saved[i] || row[4].(bool) {
-			w.leases[i].held = false
+			w.hold(i, false)
 		}
 	}
 	return nil
@@ -356,9 +380,7 @@ func share(runs []string, own string) int {
 func (w *following) balance(ctx context.Context) error {
 	if own := w.c.runs.current(); w.own != own {
 		// Those of an earlier run are no longer ours, and what was handled in it may have been lost.
-		for i := range w.leases {
-			w.leases[i].held = false
-		}
+		w.release()
 		w.own = own
 	}
 	held := w.held()
@@ -452,6 +474,7 @@ func (w *following) take(ctx context.Context) error {
 		return fmt.Errorf("chat: take leases of %s: %w", w.Name, err)
 	}
 	for _, r := range taken {
+		w.hold(r.lease, true)
 		w.leases[r.lease] = lease{held: true, epoch: r.epoch}
 		for _, b := range bucketsOf(r.lease) {
 			pos := r.positions[b]

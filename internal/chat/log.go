@@ -196,6 +196,13 @@ func (c *Chat) tell(commits []Commit) {
 			panic("chat: a commit cannot be encoded: " + err.Error())
 		}
 		c.hint(logSubject(commit.Bucket), data)
+		if h, any := membersOf(commit); any {
+			c.Feed.members(h)
+			if data, err = json.Marshal(h); err != nil {
+				panic("chat: a hint cannot be encoded: " + err.Error())
+			}
+			c.hint(membersSubject, data)
+		}
 		for _, ch := range commit.Changes {
 			if subject := publicSubjects[ch.Kind]; subject != "" {
 				c.hint(subject, publicMessage(ch, c.now()))

@@ -24,7 +24,7 @@ func TestPlans(t *testing.T) {
 		for name, m := range map[string]*sqldb.Multi{
 			"lock": lockBuckets[db.Dialect()], "heads": saveHeads, "last": saveLast, "cursors": saveCursors, "ranges": insertRanges, "members": selectMembers,
 			"senders": selectSenders, "sent": selectSent, "replies": selectReplies, "messages": selectMessages,
-			"places": selectPlaces, "places by message": selectMessagePlaces, "past members": insertPastMembers,
+			"places": selectPlaces, "places by message": selectMessagePlaces, "past members": insertPastMembers, "members behind": selectMembersBehind,
 		} {
 			queries[name] = m.Text(db.Dialect(), 4)
 		}

@@ -344,12 +344,21 @@ func (f *Feed) positions() Positions {
 
 // restart has every lane go on from heads, whatever it handled before, and returns when all do.
 func (f *Feed) restart(heads Positions) {
+	f.restarts.Add(1)
 	var all sync.WaitGroup
 	for b := range f.lanes {
 		l, head := &f.lanes[b], heads[id.Bucket(b)]
 		l.mu.Lock()
 		l.order = order{applied: head}
 		l.queue = slices.DeleteFunc(l.queue, func(t task) bool { return t.f == nil })
+		if l.state != awake {
+			l.applied.Store(head)
+		}
+		if l.state == asleep {
+			l.mu.Unlock()
+			continue
+		}
+		l.state = awake // one that was waking begins here
 		all.Add(1)
 		if !f.push(l, task{f: func(int64) { l.applied.Store(head); all.Done() }}) {
 			all.Done() // the feed has been stopped

@@ -138,3 +138,36 @@ func selectMemberChanges(ctx context.Context, tx *sqldb.Tx, cid id.Conversation,
 	return selectMemberPage(ctx, tx, `SELECT `+memberColumns+` FROM members m WHERE m.bucket = $1 AND m.conversation_id = $2
 		AND m.changed_pos > $3 AND m.changed_pos <= $4 ORDER BY m.changed_pos`, int64(cid.Bucket()), string(cid), n, m)
 }
+
+// Whose memberships changed behind a position of a bucket, by the index conversations_changed and the primary key of
+// members. There is no upper bound: where a change up to some head was followed by another one, only that shows.
+var selectMembersBehind = sqldb.NewMulti(`SELECT m.bucket, m.user_id FROM {rows} AS v CROSS JOIN conversations c CROSS JOIN members m
+	WHERE c.bucket = v.column1 AND c.changed_pos > v.column2
+	AND m.bucket = v.column1 AND m.conversation_id = c.id AND m.changed_pos > v.column2`, "BIGINT", "BIGINT")
+
+// eachMemberBehind calls f with every user whose membership changed behind the place of one of buckets; bounded by the
+// members of the conversations that changed there.
+func eachMemberBehind(ctx context.Context, tx *sqldb.Tx, buckets, places Positions, f func(id.Bucket, id.User)) error {
+	if len(buckets) == 0 {
+		return nil
+	}
+	rows := make([][]any, 0, len(places))
+	for b, place := range places {
+		if _, ok := buckets[b]; ok {
+			rows = append(rows, []any{int64(b), place})
+		}
+	}
+	err := tx.EachMulti(ctx, func(row sqldb.Row) error {
+		var b id.Bucket
+		var u id.User
+		err := row.Scan(&b, &u)
+		if err == nil {
+			f(b, u)
+		}
+		return err
+	}, selectMembersBehind, rows)
+	if err != nil {
+		return fmt.Errorf("members behind a place: %w", err)
+	}
+	return nil
+}

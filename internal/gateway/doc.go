@@ -15,7 +15,7 @@
 //
 // # Concurrency
 // The rooms of a bucket are changed only by the lane of that bucket (package chat, Feed), which needs no
-// lock for them. A user has a lock for its list of sockets, a session one for its state; where several are
+// lock for them, and stays awake as long as there is one. A user has a lock for its list of sockets, a session one for its state; where several are
 // held the order is hub, user, session. One goroutine sweeps over the sessions once a second: deadlines,
 // tokens that end, cursors.
 //

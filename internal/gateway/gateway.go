@@ -132,6 +132,9 @@ func (g *Gateway) Apply(c chat.Commit) {
 	g.hub.apply(c)
 }
 
+// Present is chat.Parts.Present.
+func (g *Gateway) Present(u id.User) bool { return g.hub.present(u) }
+
 func (g *Gateway) closeAll() {
 	g.mu.Lock()
 	all := slices.Clone(g.sessions)
@@ -154,7 +157,7 @@ func (g *Gateway) Lost() {
 // a bus that has been closed.
 func (g *Gateway) Serve(p Parts) error {
 	g.parts, g.now = p, p.Now
-	g.hub.at, g.hub.complete = p.Chat.Feed.At, p.Chat.Feed.Complete
+	g.hub.at, g.hub.keep, g.hub.complete = p.Chat.Feed.At, p.Chat.Feed.Keep, p.Chat.Feed.Complete
 	g.observe(p.Metrics)
 	n := g.io.Of(namespace)
 	n.OnAuth(g.onAuth)

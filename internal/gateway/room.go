@@ -15,6 +15,8 @@ import (
 type hub struct {
 	// at runs a function in the order of a bucket's commits (chat.Feed.At).
 	at func(b id.Bucket, do func(applied int64)) bool
+	// keep counts by delta who wants the commits of a bucket (chat.Feed.Keep): its rooms, of which one is enough.
+	keep func(b id.Bucket, delta int)
 	// offsets says that events carry one; complete is the time that they carry (chat.Feed.Complete).
 	offsets  bool
 	complete func() time.Time
@@ -191,10 +193,14 @@ func (h *hub) enter(b id.Bucket, c id.Conversation, u *user) {
 		u.rooms = append(u.rooms, r)
 	}
 	u.mu.Unlock()
-	if entered {
-		r.users = append(r.users, u)
-		h.rooms[b][c] = r
+	if !entered {
+		return
 	}
+	r.users = append(r.users, u)
+	if len(h.rooms[b]) == 0 {
+		h.keep(b, 1)
+	}
+	h.rooms[b][c] = r
 }
 
 // leave takes u out of the room of a conversation; on the lane of b.
@@ -215,7 +221,17 @@ func (h *hub) leave(b id.Bucket, c id.Conversation, u *user) {
 	}
 	if len(r.users) == 0 {
 		delete(h.rooms[b], c)
+		if len(h.rooms[b]) == 0 {
+			h.keep(b, -1)
+		}
 	}
+}
+
+// present tells whether a user has a session here, and so is to be told what becomes of his memberships.
+func (h *hub) present(name id.User) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.users[name] != nil
 }
 
 // find returns a user who has a session here, and notes in his journal that a membership of his changed.

@@ -21,14 +21,16 @@ type world struct {
 	members map[id.Conversation]map[id.User]chat.Member // the rows, as committed
 	lanes   map[id.Bucket][]func()
 	applied map[id.Bucket]int64
+	kept    map[id.Bucket]int
 }
 
 func newWorld() *world {
 	w := &world{
 		h:   &hub{users: map[id.User]*user{}, complete: time.Now, offsets: true},
 		log: map[id.Bucket][]chat.Change{}, members: map[id.Conversation]map[id.User]chat.Member{},
-		lanes: map[id.Bucket][]func(){}, applied: map[id.Bucket]int64{},
+		lanes: map[id.Bucket][]func(){}, applied: map[id.Bucket]int64{}, kept: map[id.Bucket]int{},
 	}
+	w.h.keep = func(b id.Bucket, delta int) { w.kept[b] += delta }
 	for i, b := range []id.Bucket{3, 3, 7, 200} {
 		c := id.Conversation(fmt.Sprintf("00000000-0000-7%02x0-8000-00000000000%d", b, i))
 		if c.Bucket() != b {
@@ -225,6 +227,11 @@ func TestJoin(t *testing.T) {
 			for _, c := range clients {
 				check(c)
 			}
+			for b, rooms := range w.h.rooms {
+				if kept := w.kept[id.Bucket(b)]; kept != min(len(rooms), 1) {
+					t.Fatalf("bucket %d is kept %d times for %d rooms", b, kept, len(rooms))
+				}
+			}
 		}
 		// All come to rest: everybody is live and told everything.
 		for _, c := range clients {
@@ -253,6 +260,9 @@ func TestJoin(t *testing.T) {
 			}
 			if n := len(w.h.rooms[b]); n != 0 {
 				t.Fatalf("%d rooms are left with nobody here", n)
+			}
+			if w.kept[b] != 0 {
+				t.Fatalf("bucket %d is kept %d times for no room", b, w.kept[b])
 			}
 		}
 		if len(w.h.users) != 0 {

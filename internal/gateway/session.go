@@ -188,7 +188,12 @@ func (g *Gateway) signIn(ctx context.Context, s *session, who auth.Identity, res
 	ms, err := g.parts.Chat.Memberships(ctx, who.User)
 	joined := make(chan chat.Positions, 1)
 	g.hub.join(u, ms, func(from chat.Positions) { joined <- from })
-	from := <-joined
+	var from chat.Positions
+	select {
+	case from = <-joined:
+	case <-ctx.Done(): // a lane that was asleep cannot read where it is
+		err = errors.Join(err, ctx.Err())
+	}
 	if err != nil {
 		s.mu.Lock()
 		s.phase, s.held = anonymous, nil

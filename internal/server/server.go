@@ -89,7 +89,7 @@ func Run(ctx context.Context, cfg *config.Serve, log *slog.Logger, started func(
 		Replay: gateway.ReplayLimits{ChangesMax: cfg.Chat.ReplayChangesMax, BytesMax: int(cfg.Chat.ReplayBytesMax)},
 	})
 	domain, err := chat.New(ctx, chat.Parts{
-		DB: db, Bus: hints, EnsureUsers: users.Ensure, Log: log, Now: time.Now, Metrics: registry, Handle: sockets.Apply, Lost: sockets.Lost,
+		DB: db, Bus: hints, EnsureUsers: users.Ensure, Log: log, Now: time.Now, Metrics: registry, Handle: sockets.Apply, Present: sockets.Present, Lost: sockets.Lost,
 	}, chat.Options{
 		BatchMax: cfg.Chat.BatchMax, QueueMax: cfg.Chat.QueueMax, QueueTimeMax: cfg.Chat.QueueTimeMax, PollEvery: cfg.Chat.PollInterval,
 		Judge:                judge(moderation.NewRules(cfg.ModerationWords)),
