@@ -93,6 +93,29 @@ test("two nodes are one chat, whether the bus between them is whole, cut or heal
   assert.match(await a.run("doctor"), /keeps its promises/);
 });
 
+test("a node hears only what somebody there wants", async (t) => {
+  const { a, b } = await cluster(t);
+  const ann = await a.connect(t, "ann");
+  const groups = await Promise.all([0, 1, 2, 3].map(() => a.group("ann", ["eve"])));
+  for (let i = 0; i < 40; i++) await ann.send(groups[i % 4].id, `${i}`);
+  assert.equal(await b.metric("parley_chat_hints_heard_total"), 0);
+  assert.equal(await b.metric("parley_chat_lanes_awake"), 0);
+
+  const bob = await b.connect(t, "bob");
+  for (const { id } of groups) {
+    const began = performance.now();
+    assert.equal((await a.rest("ann", "POST", `/v1/conversations/${id}/members`, { member_ids: ["bob"] })).status, 201);
+    await ann.send(id, "welcome");
+    await bob.next("conversation-added", (c) => c.id === id);
+    await bob.next("new-message", (m) => m.conversation_id === id && m.content === "welcome");
+    const millis = Math.round(performance.now() - began);
+    t.diagnostic(`added, and told so: ${millis} ms`);
+    assert.ok(millis < 1000, `${millis} ms until a sleeping node told of it`);
+  }
+  const buckets = new Set(groups.map(({ id }) => id.slice(15, 17))); // it stands inside the id
+  assert.equal(await b.metric("parley_chat_lanes_awake"), buckets.size);
+});
+
 test("a client goes from node to node with its cursor", async (t) => {
   const { a, b } = await cluster(t);
   const ann = await a.connect(t, "ann");
