@@ -222,7 +222,9 @@ func (c *Chat) runFeed(ctx context.Context) {
 		from := c.Feed.holes(now)
 		if again || now.Sub(lastPoll) >= c.o.PollEvery {
 			lastPoll = now
-			c.Feed.drowse(now)
+			if c.o.Shared {
+				c.Feed.drowse(now)
+			}
 			// A bucket is behind when its head of one poll ago has not been reached.
 			if c.Feed.handled(behind) {
 				c.Feed.complete.Store(readAt.UnixMilli())

@@ -324,3 +324,21 @@ func TestSleepAndWake(t *testing.T) {
 		})
 	}
 }
+
+// TestLanesAloneStayAwake polls where there are no other nodes: nobody keeps the lanes, and they must not sleep.
+func TestLanesAloneStayAwake(t *testing.T) {
+	db := sqldbtest.Open(t, sqldb.SQLite)
+	n := start(t, db, Options{PollEvery: time.Millisecond, SleepAfter: time.Nanosecond})
+	reads := db.Stats().Reads
+	eventually(t, "it polls", func() bool { return db.Stats().Reads > reads+5 })
+	if awake := n.Feed.awakened(); awake != id.Buckets {
+		t.Errorf("%d lanes are awake, want %d", awake, id.Buckets)
+	}
+	cv := n.group(t, "ann")
+	n.send(t, "ann", cv.ID, "x", "")
+	eventually(t, "both commits are handled", func() bool {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		return len(n.commits) == 2
+	})
+}

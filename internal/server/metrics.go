@@ -22,6 +22,8 @@ func observe(r prometheus.Registerer, db *sqldb.DB, b *bus.Bus) {
 	counter("parley_bus_told_total", "Hints handed to NATS.", func() float64 { return float64(b.Stats().Told) })
 	counter("parley_bus_lost_total", "Hints that were not handed to NATS.", func() float64 { return float64(b.Stats().Lost) })
 	counter("parley_bus_dropped_total", "Hints that arrived and were dropped by a full queue.", func() float64 { return float64(b.Stats().Dropped) })
+	gauge("parley_sqldb_oldest_snapshot_seconds", "Age of the oldest transaction that keeps PostgreSQL from clearing old rows; minutes of it slow every send.",
+		func() float64 { return db.OldestSnapshot().Seconds() })
 	gauge("parley_bus_routes", "Other nodes that this one is connected to.", func() float64 { return float64(b.Routes()) })
 	gauge("parley_bus_healthy", "1 while the bus is connected.", func() float64 {
 		if b.Healthy() {

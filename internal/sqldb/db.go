@@ -96,6 +96,7 @@ type engine interface {
 	onConnect(f func(context.Context, conn) ([]statement, error))
 	trim(ctx context.Context)
 	pool() *sql.DB // for migrations
+	oldestSnapshot() time.Duration
 	close() error
 }
 
@@ -129,6 +130,10 @@ type Stats struct{ Commits, Rollbacks, Reads, Statements int64 }
 func (db *DB) Stats() Stats {
 	return Stats{Commits: db.stats.commits.Load(), Rollbacks: db.stats.rollbacks.Load(), Reads: db.stats.reads.Load(), Statements: db.stats.statements.Load()}
 }
+
+// OldestSnapshot is the age of the oldest transaction on PostgreSQL that may still see what has since been changed, a few
+// seconds late: a dump, or one that somebody forgot. It slows every send. On SQLite there is none.
+func (db *DB) OldestSnapshot() time.Duration { return db.engine.oldestSnapshot() }
 
 // Open connects to the database, or makes it (SQLite). Close ends it.
 func Open(ctx context.Context, o Options) (*DB, error) {

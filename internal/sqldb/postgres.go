@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -43,7 +44,8 @@ var postgresSettings = map[string]string{
 
 type postgresEngine struct {
 	conns     *pgxpool.Pool
-	migration *sql.DB // no time-outs
+	migration *sql.DB      // no time-outs
+	snapshot  atomic.Int64 // of oldestSnapshot
 	stop      context.CancelFunc
 	ended     chan struct{}
 
@@ -85,7 +87,7 @@ func openPostgres(ctx context.Context, o Options) (engine, error) {
 	e.ended = make(chan struct{})
 	go func() {
 		defer close(e.ended)
-		e.analyze(run, o.Logger)
+		e.look(run, o.Logger)
 	}()
 	return e, nil
 }
@@ -132,13 +134,12 @@ func (e *postgresEngine) trim(context.Context) {} // PostgreSQL's caches are its
 
 func (e *postgresEngine) pool() *sql.DB { return e.migration }
 
-// analyzeEvery is how often it is looked whether a table has grown beyond what is known of it.
-const analyzeEvery = 2 * time.Second
+// lookEvery is how often a node looks after the server's own affairs.
+const lookEvery = 2 * time.Second
 
-// analyze has PostgreSQL look at tables that have grown much since it last did. Autovacuum does so too, but only once a
-// minute by default, and in the first minutes of a busy database the plans that were made for empty tables cost most.
-func (e *postgresEngine) analyze(ctx context.Context, log *slog.Logger) {
-	tick := time.NewTicker(analyzeEvery)
+// look keeps the planner's knowledge fresh, and watches for what slows every send, until ctx ends.
+func (e *postgresEngine) look(ctx context.Context, log *slog.Logger) {
+	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
 	for {
 		select {
@@ -146,22 +147,42 @@ func (e *postgresEngine) analyze(ctx context.Context, log *slog.Logger) {
 			return
 		case <-tick.C:
 		}
-		var grown []string
-		rows, err := e.conns.Query(ctx, `SELECT quote_ident(schemaname) || '.' || quote_ident(relname) FROM pg_stat_user_tables
-			WHERE n_mod_since_analyze > 1000 + n_live_tup / 2 AND schemaname = ANY (current_schemas(false))`)
-		if err == nil {
-			grown, err = pgx.CollectRows(rows, pgx.RowTo[string])
-		}
-		for _, table := range grown {
-			if err == nil {
-				_, err = e.conns.Exec(ctx, "ANALYZE "+table)
-			}
-		}
-		if err != nil && ctx.Err() == nil {
-			log.Debug("the tables' statistics could not be renewed", "err", err)
+		if err := errors.Join(e.analyze(ctx), e.watch(ctx)); err != nil && ctx.Err() == nil {
+			log.Debug("the database could not be looked after", "err", err)
 		}
 	}
 }
+
+// analyze has PostgreSQL look at tables that have grown much since it last did. Autovacuum does so too, but only once a
+// minute by default, and in the first minutes of a busy database the plans that were made for empty tables cost most.
+func (e *postgresEngine) analyze(ctx context.Context) error {
+	rows, err := e.conns.Query(ctx, `SELECT quote_ident(schemaname) || '.' || quote_ident(relname) FROM pg_stat_user_tables
+		WHERE n_mod_since_analyze > 1000 + n_live_tup / 2 AND schemaname = ANY (current_schemas(false))`)
+	if err != nil {
+		return err
+	}
+	grown, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	for _, table := range grown {
+		if err == nil {
+			_, err = e.conns.Exec(ctx, "ANALYZE "+table)
+		}
+	}
+	return err
+}
+
+// watch notes the age of the oldest snapshot: what it can still see of rows that were changed cannot be cleared, and each
+// send passes over it. Of other roles' transactions PostgreSQL tells only a superuser or a member of pg_monitor.
+func (e *postgresEngine) watch(ctx context.Context) error {
+	var seconds float64
+	err := e.conns.QueryRow(ctx, `SELECT COALESCE(EXTRACT(EPOCH FROM now() - MIN(xact_start)), 0)::FLOAT8 FROM pg_stat_activity
+		WHERE backend_xmin IS NOT NULL AND datname = current_database()`).Scan(&seconds)
+	if err == nil {
+		e.snapshot.Store(int64(seconds * float64(time.Second)))
+	}
+	return err
+}
+
+func (e *postgresEngine) oldestSnapshot() time.Duration { return time.Duration(e.snapshot.Load()) }
 
 func (e *postgresEngine) close() error {
 	e.stop()

@@ -503,3 +503,20 @@ func TestBatcherWriters(t *testing.T) {
 	stop()
 	<-ended
 }
+
+// TestOldestSnapshot has a transaction stay open that has read.
+func TestOldestSnapshot(t *testing.T) {
+	db := sqldbtest.Open(t, sqldb.Postgres)
+	other, err := db.Pool().BeginTx(t.Context(), &sql.TxOptions{Isolation: sql.LevelRepeatableRead})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := other.Exec(`SELECT COUNT(*) FROM meta`); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, func() bool { return db.OldestSnapshot() > time.Second })
+	if err := other.Rollback(); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, func() bool { return db.OldestSnapshot() < time.Second })
+}

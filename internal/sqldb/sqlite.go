@@ -107,6 +107,8 @@ func (e *sqliteEngine) onConnect(func(context.Context, conn) ([]statement, error
 
 func (e *sqliteEngine) pool() *sql.DB { return e.db }
 
+func (e *sqliteEngine) oldestSnapshot() time.Duration { return 0 } // No read is open for longer than readMax.
+
 func (e *sqliteEngine) close() error {
 	e.stop()
 	<-e.ended
