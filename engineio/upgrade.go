@@ -43,10 +43,10 @@ func (r *reader) probe() bool {
 			}
 		case opcode == opPong:
 		case opcode == opText && string(payload) == "2probe":
+			c.probedOK() // A client that has the answer may count on it.
 			if r.ws.write(packetFrame("3probe").wire, timeout) != nil {
 				return false
 			}
-			c.probedOK()
 		case opcode == opText && string(payload) == "5":
 			return c.adopt(r.ws)
 		default:
