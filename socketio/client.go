@@ -188,10 +188,10 @@ func (c *client) connect(p received) error {
 	if err != nil {
 		return c.refuse(name, err)
 	}
-	joined := false
+	unused := true
 	defer func() {
-		if !joined {
-			c.srv.release(ns) // OnAuth refused, or panicked.
+		if unused {
+			c.srv.release(ns) // OnAuth panicked.
 		}
 	}()
 	h := c.request.handshake(c.conn)
@@ -201,11 +201,13 @@ func (c *client) connect(p received) error {
 	}
 	if ns.onAuth != nil {
 		if err := ns.onAuth(h); err != nil {
+			unused = false
+			c.srv.release(ns) // Before the client hears of it.
 			return c.refuse(name, err)
 		}
 	}
 	s := &Socket{ns: ns, client: c, id: h.SocketID, data: h.Data}
-	joined = true
+	unused = false
 	c.mu.Lock()
 	c.sockets = append(c.sockets, s)
 	c.mu.Unlock()
