@@ -400,14 +400,22 @@ func (s *session) takeEarly() []*socketio.Event {
 func (g *Gateway) cursorOf(s *session) string { return g.parts.Chat.Cursor(g.placeOf(s)) }
 
 func (g *Gateway) placeOf(s *session) chat.Positions {
+	at, unlock := g.lockPlace(s)
+	defer unlock()
+	return at
+}
+
+// lockPlace returns the place of a session that has signed in. Nothing is sent to the session until unlock is called.
+func (g *Gateway) lockPlace(s *session) (at chat.Positions, unlock func()) {
 	s.mu.Lock()
 	u := s.user
 	s.mu.Unlock()
 	u.mu.Lock()
-	defer u.mu.Unlock()
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	return g.positions(u, s)
+	return g.positions(u, s), func() {
+		s.mu.Unlock()
+		u.mu.Unlock()
+	}
 }
 
 // positions are those up to which the session s of u has been sent everything; both are locked.

@@ -316,14 +316,8 @@ func (g *Gateway) sendPlace(s *session, name string, payload any, cursor string,
 // of which it has a part already; so nothing is sent to the session meanwhile, and its trail says what it has.
 func (g *Gateway) tellCursor(s *session) {
 	told := g.hub.complete()
-	s.mu.Lock()
-	u := s.user
-	s.mu.Unlock()
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	at := g.positions(u, s)
+	at, unlock := g.lockPlace(s)
+	defer unlock()
 	s.trail.raise(at)
 	cursor := g.parts.Chat.Cursor(at)
 	g.sendPlace(s, "cursor", cursorEvent{Cursor: cursor}, cursor, told)
